@@ -1,0 +1,88 @@
+"""Checkpoints a run, and stops it at a step boundary when it is asked to stop."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, final
+
+import pytorch_lightning as pl
+
+from csd_lab.callbacks.run_folder import RunFolder
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
+
+@final
+class LastCheckpoint(pl.callbacks.Checkpoint):
+    """Keeps one checkpoint, the latest; it replaces the former in one move.
+
+    Args:
+        every: steps between two checkpoints; the end of training is always saved.
+
+    Raises:
+        ValueError: if ``every`` is not positive.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1 step, got {every}.")
+        self.every = every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Save each ``every`` steps."""
+        del args
+        if trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the final state, also of a run that was asked to stop."""
+        del pl_module
+        self.save(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Save the last good state; there is none before the first step."""
+        del pl_module, exception
+        if trainer.global_step > 0:
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write the checkpoint now."""
+        trainer.save_checkpoint(RunFolder(trainer.default_root_dir).checkpoint)
+
+
+@final
+class GracefulStop(pl.Callback):
+    """Turns SIGINT and SIGTERM into a stop after the present step.
+
+    A second signal of the same kind acts as if there were no such callback.
+
+    Attributes:
+        received: the signal that stopped the run, or None.
+    """
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+        self._former: dict[int, Handler] = {}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Put our handlers in place of the former ones."""
+        del pl_module, stage
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            del frame
+            self.received = signal.Signals(number)
+            trainer.should_stop = True
+            signal.signal(number, self._former[number])
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._former[number] = signal.getsignal(number)
+            signal.signal(number, stop)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Put the former handlers back."""
+        del trainer, pl_module, stage
+        for number, handler in self._former.items():
+            signal.signal(number, handler)
+        self._former.clear()

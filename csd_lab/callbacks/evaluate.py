@@ -1,0 +1,54 @@
+"""Measures the result of a run, and keeps the figures in metrics.json."""
+
+import json
+from typing import final
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from csd_lab.callbacks.result import artefact
+from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.files import atomic_path
+from csd_lab.metrics import MetricSuite
+
+
+@final
+class Evaluate(pl.Callback):
+    """Evaluates the edited frames when training ends, and each ``every`` steps if wanted.
+
+    Args:
+        suite: the metrics.
+        every: steps between two evaluations on the way; None: only at the end.
+
+    Raises:
+        ValueError: if ``every`` is not positive.
+    """
+
+    def __init__(self, suite: MetricSuite, every: int | None = None) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"every must be at least 1 step or null, got {every}.")
+        self.suite = suite
+        self.every = every
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
+    ) -> None:
+        """Log the metrics on the way."""
+        del args
+        if self.every is not None and trainer.global_step % self.every == 0:
+            values = self.suite.evaluate(artefact(trainer, pl_module))
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step - 1)
+
+    @rank_zero_only
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write metrics.json: the figures, and why others are not there."""
+        result = artefact(trainer, pl_module)
+        content = {
+            "steps": trainer.global_step,
+            "metrics": self.suite.evaluate(result),
+            "skipped": self.suite.skipped(result.task),
+        }
+        with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
+            path.write_text(json.dumps(content, indent=2), encoding="utf-8")

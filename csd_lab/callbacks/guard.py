@@ -1,0 +1,39 @@
+"""Stops a run when its gradient is no longer finite, before it spoils the particles."""
+
+from typing import final
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from csd_lab.particles import latest_step
+
+
+class NonFiniteGradientError(ValueError):
+    """The distilled gradient holds a NaN or an infinity."""
+
+
+@final
+class NonFiniteGuard(pl.Callback):
+    """Raises before the update of a step whose gradient is not finite.
+
+    The parameters are then those of the last good step, and can be saved.
+
+    Raises:
+        NonFiniteGradientError: names the step, the particles and t.
+    """
+
+    def on_before_backward(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
+    ) -> None:
+        """Look at every particle's gradient."""
+        del trainer, loss
+        step = latest_step(pl_module)
+        finite = step.distillation.gradient.flatten(1).isfinite().all(dim=1)
+        if finite.all():
+            return
+        particles = ", ".join(str(i) for i in step.ids[~finite].tolist())
+        raise NonFiniteGradientError(
+            f"The gradient of step {step.index} is not finite for particle {particles} "
+            f"(t = {int(step.timestep)}). The last good state is checkpointed: go on from it with a "
+            "smaller optimizer.optimizer.lr or guidance.text."
+        )

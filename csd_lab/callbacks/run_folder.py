@@ -1,0 +1,30 @@
+"""The names of the files in a run's folder, in one place."""
+
+from pathlib import Path
+from typing import final
+
+
+@final
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        root: its path; need not exist yet.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self.config = self.root / "config.yaml"
+        self.log = self.root / "run.log"
+        self.steps = self.root / "metrics.csv"
+        self.results = self.root / "metrics.json"
+        self.edited = self.root / "edited.mp4"
+        self.side_by_side = self.root / "side_by_side.mp4"
+        self.contact_sheet = self.root / "contact_sheet.png"
+        self.report = self.root / "report.html"
+        self.checkpoint = self.root / "checkpoints" / "last.ckpt"
+        self.plots = self.root / "plots"
+        self.previews = self.root / "previews"
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.root)!r})"

@@ -1,0 +1,152 @@
+"""`csd-lab`: the command line, from what a user typed to a run and its exit code.
+
+Exit codes: 0 done, 1 failed, 2 wrong input (nothing was run), 128 + n stopped by signal n.
+"""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+log = logging.getLogger(__name__)
+
+TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
+"""Settings whose value is taken as it was typed, whatever characters it holds."""
+
+
+def config_folder() -> Path:
+    """The folder of configs: inside the package if installed, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def main() -> None:
+    """Run the command line in ``sys.argv`` and exit with its code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's printout
+    try:
+        sys.argv[1:] = prepare(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        log.debug("The command failed.", exc_info=True)
+        sys.exit(fail(error))
+
+
+def job(config: DictConfig) -> None:
+    """Run one composed config in the folder that Hydra made for it."""
+    from csd_lab.launch import launch  # heavy: not needed for --help or a mistyped override
+
+    code = launch(config, Path(HydraConfig.get().runtime.output_dir))
+    if code:
+        sys.exit(code)
+
+
+def fail(error: BaseException) -> int:
+    """Print an error as one line; return the exit code for wrong input."""
+    print(f"csd-lab: {one_line(error)}", file=sys.stderr)
+    return 2
+
+
+def one_line(error: BaseException) -> str:
+    """The message of the innermost cause of an error, as one line."""
+    while error.__cause__ is not None and isinstance(error, HydraException | OmegaConfBaseException):
+        error = error.__cause__
+    text = str(error) or type(error).__name__
+    text = re.sub(r"\n\s*(full_key|object_type|reference_type)[:=].*", "", text)
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        return f"There is no setting {unknown[1]!r}{suggestion(unknown[1])}; see csd-lab --help."
+    if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text:
+        text = text.split("\n")[0] + " (put values with special characters in quotes: 'key=\"value\"')"
+    lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
+    joined = " ".join(line for line in lines if line)
+    options = re.match(r"(.*Available options in [^:]+:)\s*(.*)", joined)
+    return f"{options[1]} {', '.join(options[2].split())}." if options else joined
+
+
+def suggestion(key: str) -> str:
+    """A hint at the config group or setting that ``key`` might have meant; "" if none is near."""
+    folder = config_folder()
+    groups = [path.name for path in folder.iterdir() if path.is_dir()]
+    near = difflib.get_close_matches(key, [*groups, "prompt", "seed", "resume"], n=1)
+    return f"; did you mean {near[0]!r}" if near else ""
+
+
+def prepare(arguments: list[str]) -> list[str]:
+    """What Hydra is given, from what the user typed.
+
+    Free text is quoted, the user's own ``./configs`` join the search path, ``data.path`` implies
+    ``data=file``, and ``resume`` runs in the folder that it names.
+
+    Raises:
+        ValueError: if the folder to resume is no run folder.
+    """
+    multirun = any(a in ("-m", "--multirun") for a in arguments)
+    prepared = arguments if multirun else [quote(a) for a in arguments]
+    keys = dict(overrides(arguments))
+    if "data.path" in keys and "data" not in keys:
+        prepared = ["data=file", *prepared]
+    own = Path("configs").resolve()
+    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
+        prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
+    if "resume" in keys and keys["resume"] not in ("", "null"):
+        prepared = [*prepared, *resume_overrides(Path(keys["resume"]))]
+    return prepared
+
+
+def resume_overrides(folder: Path) -> list[str]:
+    """Overrides that make Hydra run in an existing run's folder, leaving what it holds.
+
+    Raises:
+        ValueError: if it is no run folder.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"resume must be the folder of a run (one with a config.yaml), got {str(folder)!r}."
+        )
+    return [f"hydra.run.dir={hydra_string(str(folder.resolve()))}", "hydra.output_subdir=null"]
+
+
+def overrides(arguments: list[str]) -> Iterator[tuple[str, str]]:
+    """(key, value) of the ``key=value`` arguments."""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and not key.startswith("-"):
+            yield key.lstrip("+~"), value
+
+
+def quote(argument: str) -> str:
+    """Quote the value of a setting that is typed as text, unless it is quoted, a list or null."""
+    key, equals, value = argument.partition("=")
+    if not equals or key not in TYPED_AS_TEXT or value in ("", "null"):
+        return argument
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    listed = value.startswith("[") and value.endswith("]")
+    interpolated = key == "hydra.run.dir" and "${" in value
+    if quoted or listed or interpolated:
+        return argument
+    return f"{key}={hydra_string(value)}"
+
+
+def hydra_string(text: str) -> str:
+    r"""Text as a quoted string of Hydra's grammar that stands for exactly this text.
+
+    Quotes, backslashes before quotes, and ``${`` (which would be an interpolation) are escaped.
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    text = re.sub(r"(\\*)'", r"\1\1\\'", text)
+    text = re.sub(r"(\\+)$", r"\1\1", text)
+    return f"'{text}'"
+
+
+if __name__ == "__main__":
+    main()

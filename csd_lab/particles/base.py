@@ -1,0 +1,150 @@
+r"""What every modality shares: particles, noised together, moved by a distilled gradient.
+
+One step of every method of this package, with theta the module's parameters:
+
+.. math::
+    x_i = g(\theta, i), \qquad
+    \theta \leftarrow \theta - \mathrm{lr} \sum_i \nabla_i \frac{\partial x_i}{\partial \theta}
+
+where the distiller gives :math:`\nabla_i` (N x C x h x w) from one timestep t, shared by all
+particles, and noise that depends on the seed, the step and the particle's id alone. The layout of
+batches, ranks and processes therefore never changes a result, and a resumed run equals an
+uninterrupted one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, final
+
+import pytorch_lightning as pl
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from csd_lab.distill import Distillation, Distiller, TimestepSampler, particle_noise, surrogate_loss
+from csd_lab.priors import Prior
+from csd_lab.types import Conditioning
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+NoiseMode = Literal["independent", "shared"]
+
+
+class Step(NamedTuple):
+    """What the latest training step did, for the callbacks.
+
+    Attributes:
+        index: number of the step, from 0.
+        ids: ids of its particles, (N,).
+        timestep: t, shape ().
+        distillation: gradient, scalars and kernel.
+    """
+
+    index: int
+    ids: Tensor
+    timestep: Tensor
+    distillation: Distillation
+
+
+class ParticleModule(pl.LightningModule, ABC):
+    """A set of particles under a frozen prior.
+
+    A modality supplies the map from its parameters to particles (:meth:`render`), the source and
+    the conditions of each (:meth:`source`, :meth:`conditioning`) and the result (:meth:`export`).
+
+    Args:
+        prior: frozen model that predicts noise.
+        distiller: turns noise predictions into a gradient on particles.
+        timesteps: draws t from (seed, step).
+        optimizer: makes the optimiser from the parameters.
+        scheduler: makes the learning-rate schedule, stepped once a step; None: constant.
+        noise: ``independent`` for each particle, or ``shared`` by all.
+        seed: of timesteps and noise.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        distiller: Distiller,
+        timesteps: TimestepSampler,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None = None,
+        noise: NoiseMode = "independent",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if noise not in ("independent", "shared"):
+            raise ValueError(f"noise must be 'independent' or 'shared', got {noise!r}.")
+        timesteps.check(prior.schedule)
+        self.prior = prior
+        self.distiller = distiller
+        self.timesteps = timesteps
+        self.noise: NoiseMode = noise
+        self.seed = seed
+        self.latest: Step | None = None
+        self.strict_loading = False  # the frozen prior is not part of a checkpoint
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+
+    @abstractmethod
+    def render(self, ids: Tensor) -> Tensor:
+        """Particles with these ids as latents, (N, C, h, w), differentiable in the parameters."""
+
+    @abstractmethod
+    def source(self, ids: Tensor) -> Tensor:
+        """Source latents of these particles, (N, C, h, w), without gradient."""
+
+    @abstractmethod
+    def conditioning(self, ids: Tensor) -> Conditioning:
+        """What the prior is conditioned on for these particles."""
+
+    @abstractmethod
+    def export(self) -> Tensor:
+        """The present result as images, (F, 3, H, W), in [0, 1]."""
+
+    @final
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """Distil once for the particles ``batch`` (ids, (N,)); the loss carries the gradient."""
+        del batch_idx
+        step = self.global_step
+        x = self.render(batch)
+        t = self.timesteps(self.seed, step).to(self.device)
+        noise = particle_noise(
+            self.seed, step, batch, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
+        )
+        distillation = self.distiller(
+            self.prior, x, self.source(batch), self.conditioning(batch), noise, t
+        )
+        self.latest = Step(step, batch, t, distillation)
+        self.log_dict({"t": t.float(), **distillation.scalars}, batch_size=len(batch))
+        return surrogate_loss(x, distillation.gradient)
+
+    @final
+    def configure_optimizers(self) -> Any:
+        """Optimiser over what the modality declares trainable, and its schedule by steps."""
+        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        if self._scheduler is None:
+            return optimizer
+        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    @final
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the frozen prior out: it is named by the config and can be gigabytes."""
+        state = checkpoint["state_dict"]
+        for key in [key for key in state if key.startswith("prior.")]:
+            del state[key]
+
+
+def latest_step(module: pl.LightningModule) -> Step:
+    """The latest step of a particle module that is training.
+
+    Raises:
+        TypeError: if it is another kind of module.
+        RuntimeError: if it has not made a step yet.
+    """
+    if not isinstance(module, ParticleModule):
+        raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
+    if module.latest is None:
+        raise RuntimeError("The module has made no step yet.")
+    return module.latest

@@ -1,0 +1,216 @@
+"""Random scenes: ordinary ones (pictures and clips) and wide ones (panoramas).
+
+All objects are in view over the whole clip, 12 to 40 pixels large at 64 pixels, and do not hide
+each other much. Everything is a function of the seed or generator that is passed in.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from csd_lab.world.scene import (
+    BASE_FOCAL,
+    COLOURS,
+    KINDS,
+    PLAIN_GROUNDS,
+    SEASONS,
+    SKIES,
+    Camera,
+    Scene,
+    Thing,
+)
+
+HELD_OUT_SEED = 10**9
+"""Scene seeds below are for training, this one and those above for evaluation."""
+
+SIZES = {  # metres
+    "ball": (1.15, 1.7),
+    "box": (1.25, 1.75),
+    "cone": (1.2, 1.7),
+    "tree": (2.0, 2.9),
+    "house": (1.9, 2.5),
+}
+HALF_WIDTHS = {"ball": 0.5, "box": 0.55, "cone": 0.52, "tree": 0.34, "house": 0.6}
+DISTANCES = (3.9, 6.0)
+EDGE = 0.5  # half the width of a square picture, in image heights
+
+
+def as_generator(seed: int | np.random.Generator) -> np.random.Generator:
+    """Return the generator itself, or a new one from an integer seed."""
+    return seed if isinstance(seed, np.random.Generator) else np.random.default_rng(seed)
+
+
+def sample_scene(
+    seed: int | np.random.Generator,
+    objects: int | None = None,
+    kinds: tuple[str, ...] = KINDS,
+    moving: bool | None = None,
+) -> Scene:
+    """Draw an ordinary scene, for pictures and clips.
+
+    Args:
+        seed: integer seed, or a generator that is advanced.
+        objects: number of objects, 1 to 3; None draws it.
+        kinds: the kinds to draw from, each at most once a scene.
+        moving: True moves the objects over the clip, False trucks the camera, None draws it.
+
+    Returns:
+        A scene without a look.
+    """
+    rng = as_generator(seed)
+    if objects is not None and not 1 <= objects <= min(3, len(kinds)):
+        raise ValueError(
+            f"objects: must be 1 to {min(3, len(kinds))} (at most one a kind), received {objects}"
+        )
+    scene = _landscape(rng)
+    camera = Camera(
+        position=(0.0, rng.uniform(1.05, 1.4), 0.0),
+        pitch=rng.uniform(-0.09, 0.0),
+        focal=BASE_FOCAL,
+    )
+    objects_move = bool(rng.random() < 0.5) if moving is None else moving
+    truck = (0.0, 0.0, 0.0) if objects_move else _truck(rng)
+    scene = replace(scene, camera=camera, truck=truck)
+    count = objects if objects is not None else int(rng.choice(3, p=(0.35, 0.45, 0.20))) + 1
+    return replace(scene, objects=_arrange(rng, scene, min(count, len(kinds)), kinds, objects_move))
+
+
+def sample_panorama(
+    seed: int | np.random.Generator,
+    aspect: float = 8.0,
+    ring: bool = False,
+    objects: int | None = None,
+) -> Scene:
+    """Draw a scene for `render_panorama`, with objects all along it.
+
+    Objects of one kind have one colour, so that "make the ball red" has one meaning in every
+    window. Where the ordinary focal length would go round more than once, or for a ring, the
+    focal length is chosen so that the picture goes round exactly, and distances grow with it:
+    objects look as large as in ordinary scenes.
+
+    Args:
+        seed: integer seed, or a generator that is advanced.
+        aspect: width of the panorama in heights, 1 to 16.
+        ring: go round exactly once, so that the left and right edges meet.
+        objects: number of objects; None for about one a height, at most 8.
+
+    Returns:
+        A scene without a look.
+    """
+    if not 1 <= aspect <= 16:
+        raise ValueError(f"aspect: must be 1 to 16 heights, received {aspect}")
+    rng = as_generator(seed)
+    ring = ring or aspect / BASE_FOCAL > 2 * math.pi
+    focal = aspect / (2 * math.pi) if ring else BASE_FOCAL
+    detail = focal / BASE_FOCAL
+    camera = Camera(
+        position=(0.0, rng.uniform(1.05, 1.4), 0.0),
+        pitch=rng.uniform(-0.09, 0.0) / detail,
+        focal=focal,
+    )
+    count = objects if objects is not None else max(1, min(8, round(aspect * 0.8)))
+    variety = rng.choice(KINDS, size=int(rng.integers(1, 4)), replace=False)
+    colours = rng.choice(list(COLOURS), size=len(variety), replace=False)
+    things = []
+    slot = aspect / focal / count
+    for index in range(count):
+        which = int(rng.integers(len(variety)))
+        azimuth = (index + 0.5 + rng.uniform(-0.12, 0.12)) * slot - aspect / focal / 2
+        thing = _thing(rng, str(variety[which]), str(colours[which]))
+        distance = rng.uniform(*DISTANCES) * detail
+        x, z = distance * math.sin(azimuth), -distance * math.cos(azimuth)
+        things.append(replace(thing, x=x, z=z, striped=False, variant=int(colours[which] < "m")))
+    return replace(_landscape(rng), camera=camera, detail=detail, objects=tuple(things))
+
+
+def _landscape(rng: np.random.Generator) -> Scene:
+    """Draw sky, ground, season, time and light."""
+    season = str(rng.choice(list(SEASONS), p=(0.70, 0.10, 0.10, 0.10)))
+    ground = str(rng.choice(PLAIN_GROUNDS)) if season == "summer" else SEASONS[season][0]
+    return Scene(
+        sky=str(rng.choice(list(SKIES), p=(0.25, 0.15, 0.15, 0.15, 0.15, 0.15))),
+        ground=ground,
+        season=season,
+        time="night" if rng.random() < 0.1 else "day",
+        sun=(float(rng.uniform(-math.pi, math.pi)), float(rng.uniform(0.65, 1.1))),
+        cloud_seed=int(rng.integers(2**31)),
+        texture_seed=int(rng.integers(2**31)),
+    )
+
+
+def _truck(rng: np.random.Generator) -> tuple[float, float, float]:
+    """Draw a sideways move of the camera that keeps turning towards the objects."""
+    side = float(rng.choice((-1.0, 1.0)) * rng.uniform(0.7, 1.4))
+    return side, float(rng.uniform(-0.5, 0.3)), -side / 5.0 * float(rng.uniform(0.7, 1.1))
+
+
+def _thing(rng: np.random.Generator, kind: str, colour: str) -> Thing:
+    """Draw an object of a kind and colour at the origin."""
+    return Thing(
+        kind=kind,
+        colour=colour,
+        x=0.0,
+        z=0.0,
+        size=float(rng.uniform(*SIZES[kind])),
+        yaw=float(rng.uniform(0, 2 * math.pi)),
+        striped=bool(kind in ("ball", "box", "cone") and rng.random() < 0.2),
+        variant=int(rng.integers(2)),
+    )
+
+
+def _arrange(
+    rng: np.random.Generator, scene: Scene, count: int, kinds: tuple[str, ...], moving: bool
+) -> tuple[Thing, ...]:
+    """Draw objects of different kinds until all are in view and apart over the whole clip."""
+    weights = np.array([{"tree": 0.7, "house": 0.55}.get(kind, 1.0) for kind in kinds])
+    while True:
+        for _ in range(60):
+            chosen = rng.choice(kinds, size=count, replace=False, p=weights / weights.sum())
+            colours = rng.choice(list(COLOURS), size=count, replace=False)
+            things = tuple(
+                _placed(rng, scene, _thing(rng, str(k), str(c)), moving)
+                for k, c in zip(chosen, colours, strict=True)
+            )
+            trial = replace(scene, objects=things)
+            if all(_well_placed(trial.at(moment)) for moment in (0.0, 0.5, 1.0)):
+                return things
+        count = max(1, count - 1)
+
+
+def _placed(rng: np.random.Generator, scene: Scene, thing: Thing, moving: bool) -> Thing:
+    """Put an object at a random place in front of the camera, with a random motion."""
+    far = 1.25 if thing.kind in ("tree", "house") else 1.0
+    depth = rng.uniform(*DISTANCES) * far
+    across = rng.uniform(-EDGE, EDGE) * depth / scene.camera.focal
+    velocity = (0.0, 0.0)
+    if moving and thing.kind in ("ball", "box", "cone"):
+        velocity = (float(rng.uniform(-1.8, 1.8)), float(rng.uniform(-0.8, 0.8)))
+    return replace(thing, x=float(across), z=float(-depth), velocity=velocity)
+
+
+def _well_placed(scene: Scene) -> bool:
+    """Tell whether all objects are within the picture and none hides another much."""
+    boxes = sorted(_extent(scene, thing) for thing in scene.objects)
+    if any(low < -EDGE - 0.02 or high > EDGE + 0.02 for low, high in boxes):
+        return False
+    for (_, high), (low, end) in zip(boxes, boxes[1:], strict=False):
+        if high - low > 0.15 * min(end - low, 0.3):
+            return False
+    return all(_depth(scene, thing) > 3.3 for thing in scene.objects)
+
+
+def _depth(scene: Scene, thing: Thing) -> float:
+    """Return the distance along the camera's viewing azimuth."""
+    yaw, (x, _, z) = scene.camera.yaw, scene.camera.position
+    return math.sin(yaw) * (thing.x - x) - math.cos(yaw) * (thing.z - z)
+
+
+def _extent(scene: Scene, thing: Thing) -> tuple[float, float]:
+    """Return the left and right edge of an object in the picture, in image heights."""
+    yaw, (x, _, z) = scene.camera.yaw, scene.camera.position
+    across = math.cos(yaw) * (thing.x - x) + math.sin(yaw) * (thing.z - z)
+    depth = max(_depth(scene, thing), 0.1)
+    half = HALF_WIDTHS[thing.kind] * thing.size
+    focal = scene.camera.focal
+    return focal * (across - half) / depth, focal * (across + half) / depth
