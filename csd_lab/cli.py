@@ -13,7 +13,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -57,26 +57,29 @@ def fail(error: BaseException) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of the innermost cause of an error, as one line."""
-    while error.__cause__ is not None and isinstance(error, HydraException | OmegaConfBaseException):
+    """What is wrong and what to do about it, from an error of any layer, as one line."""
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = str(error) or type(error).__name__
-    text = re.sub(r"\n\s*(full_key|object_type|reference_type)[:=].*", "", text)
-    unknown = re.search(r"Could not override '([^']+)'", text)
-    if unknown:
-        return f"There is no setting {unknown[1]!r}{suggestion(unknown[1])}; see csd-lab --help."
-    if "mismatched input" in text or "no viable alternative" in text or "token recognition" in text:
-        text = text.split("\n")[0] + " (put values with special characters in quotes: 'key=\"value\"')"
-    lines = [line.strip() for line in text.split("Config search path")[0].splitlines()]
-    joined = " ".join(line for line in lines if line)
-    options = re.match(r"(.*Available options in [^:]+:)\s*(.*)", joined)
-    return f"{options[1]} {', '.join(options[2].split())}." if options else joined
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return f"There is no setting {match[1]!r}{suggestion(match[1])}; see csd-lab --help."
+    if match := re.match(r"Error parsing override '(.*)'\n", text, re.DOTALL):
+        return (
+            f"Cannot read {match[1]!r}; put a value with special characters in quotes, key='value'."
+        )
+    if match := re.search(
+        r"Could not find '([^']+)'\s+Available options in '(\w+)':(.*?)(Config|$)", text, re.DOTALL
+    ):
+        choices = ", ".join(match[3].split())
+        return f"There is no {match[2]} {match[1].split('/')[-1]!r}; there are {choices}."
+    return " ".join(text.split())
 
 
 def suggestion(key: str) -> str:
     """A hint at the config group or setting that ``key`` might have meant; "" if none is near."""
-    folder = config_folder()
-    groups = [path.name for path in folder.iterdir() if path.is_dir()]
+    groups = [path.name for path in config_folder().iterdir() if path.is_dir()]
     near = difflib.get_close_matches(key, [*groups, "prompt", "seed", "resume"], n=1)
     return f"; did you mean {near[0]!r}" if near else ""
 

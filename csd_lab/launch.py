@@ -4,19 +4,22 @@ The only place besides :mod:`csd_lab.cli` that knows Hydra. Parts are built chea
 wrong input is told before a network is loaded.
 """
 
+import json
 import logging
+import shlex
 import sys
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
 
-from csd_lab.callbacks import GracefulStop, RunFolder, RunStatus, write_page
+from csd_lab.callbacks import GracefulStop, RunFolder, Status, write_page
 from csd_lab.data import EditData
 from csd_lab.files import atomic_path
 from csd_lab.particles import ParticleModule
@@ -72,8 +75,7 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
         raise ValueError(
             f"resume: {str(folder.root)!r} holds no checkpoint to go on from; start it anew."
         )
-    saved = OmegaConf.load(folder.config)
-    assert isinstance(saved, DictConfig)
+    saved = cast(DictConfig, OmegaConf.load(folder.config))
     for override in HydraConfig.get().overrides.task:
         key = override.lstrip("+~").partition("=")[0]
         if key == "resume":
@@ -116,29 +118,90 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     """
     pl.seed_everything(config.seed, verbose=False)
     data: EditData = instantiate(config.data)
-    method = instantiate(config.method)
-    optimizer = instantiate(config.optimizer)
-    suite = instantiate(config.metrics)
+    trainer = instantiate(
+        config.trainer,
+        default_root_dir=folder.root,
+        callbacks=[instantiate(part) for part in config.callbacks.values() if part],
+        logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
+    )
+    particles = instantiate(config.modality)
     prior: Prior = instantiate(config.prior)
     data.fit_to(prior.size_multiple)
-    module = instantiate(
-        config.modality,
-        frames=data.frames,
-        prompt=prompt(prior, data.task),
-        prior=prior,
-        distiller=method.distiller,
-        timesteps=method.timesteps,
-        noise=method.noise,
-        optimizer=optimizer.optimizer,
-        scheduler=optimizer.scheduler,
-        seed=config.seed,
-    )
-    callbacks = [instantiate(callback) for callback in chosen(config.callbacks)]
-    loggers = [instantiate(logger) for logger in chosen(config.logger)]
-    for callback in callbacks:
-        if hasattr(callback, "suite"):
-            callback.suite = suite
-    trainer = instantiate(
-        config.trainer, default_root_dir=folder.root, callbacks=callbacks, logger=loggers
-    )
+    module = particles(frames=data.frames, prompt=prompt_for(prior, data.task), prior=prior)
     return Run(data, module, trainer)
+
+
+def prompt_for(prior: Prior, task: EditTask) -> str:
+    """The text that the prior wants: the instruction, or the caption of the result.
+
+    Raises:
+        ValueError: if the task lacks it.
+    """
+    text = task.instruction if prior.reads == "instruction" else task.target_caption
+    if not text:
+        setting = "prompt" if prior.reads == "instruction" else "data.target_caption"
+        raise ValueError(
+            f"{type(prior).__name__} needs the {prior.reads}; give it with {setting}=..., "
+            "such as prompt='make it night'."
+        )
+    return text
+
+
+def train(run: Run, folder: RunFolder, checkpoint: Path | None) -> int:
+    """Train, write the page whatever comes, and return the exit code."""
+    trainer = run.trainer
+    try:
+        trainer.fit(run.module, run.data, ckpt_path=checkpoint, weights_only=True)
+    except Exception as error:
+        log.exception("The run failed at step %d.", trainer.global_step)
+        finish(run, folder, "failed", str(error))
+        print(f"csd-lab: {error} (details: {folder.log})", file=sys.stderr)
+        return 1
+    trained_with: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    stop = next((c for c in trained_with if isinstance(c, GracefulStop)), None)
+    if stop is not None and stop.received is not None:
+        finish(run, folder, "interrupted", f"Stopped by {stop.received.name}.")
+        return 128 + stop.received
+    finish(run, folder, "finished")
+    return 0
+
+
+def finish(run: Run, folder: RunFolder, status: Status, message: str = "") -> None:
+    """Write the page and tell where it is and how to go on."""
+    write_page(folder, status, run.trainer.global_step, run.trainer.max_steps, run.data.task, message)
+    console = Console()
+    if folder.results.is_file():
+        console.print(results_table(json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]))
+    if status == "interrupted":
+        print(f"Stopped after step {run.trainer.global_step} of {run.trainer.max_steps}.")
+    if status != "finished":
+        print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")
+    print(f"Report: {folder.report}")
+
+
+def results_table(metrics: dict[str, float]) -> Table:
+    """The final figures for the terminal."""
+    table = Table("metric", "value", box=SIMPLE_HEAD)
+    for name, value in metrics.items():
+        table.add_row(name, f"{value:.4g}")
+    return table
+
+
+def announce(config: DictConfig, run: Run, folder: RunFolder) -> None:
+    """Tell what is about to run, in a few lines."""
+    choices = HydraConfig.get().runtime.choices
+    frames, _, height, width = run.data.task.source.shape
+    print(f"{run.data.task.name}: {frames} frames of {width} x {height}")
+    print(f"instruction: {run.module.prompt!r}")
+    print(
+        f"method {choices['method']}, kernel {choices['kernel']}, prior {choices['prior']}, "
+        f"{config.trainer.max_steps} steps, seed {config.seed}"
+    )
+    print(f"folder: {folder.root}")
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries say about themselves out of the terminal; it goes to the run's log."""
+    for name in ("pytorch_lightning", "lightning", "transformers", "diffusers", "open_clip"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)

@@ -42,9 +42,10 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save the last good state; there is none before the first step."""
-        del pl_module, exception
-        if trainer.global_step > 0:
+        """Save the last state if it is good; there is none before the first step."""
+        del exception
+        trained = (p for p in pl_module.parameters() if p.requires_grad)
+        if trainer.global_step > 0 and all(bool(p.isfinite().all()) for p in trained):
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:

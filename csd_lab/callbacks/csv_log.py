@@ -65,7 +65,9 @@ class CsvLog(Logger):
         if len(self._rows) % self.flush_every == 0:
             self.save()
 
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
         """The resolved config has a file of its own; nothing to do."""
 
     @rank_zero_only

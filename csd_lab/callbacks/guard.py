@@ -5,7 +5,7 @@ from typing import final
 import pytorch_lightning as pl
 from torch import Tensor
 
-from csd_lab.particles import latest_step
+from csd_lab.callbacks.result import particle_module
 
 
 class NonFiniteGradientError(ValueError):
@@ -27,13 +27,13 @@ class NonFiniteGuard(pl.Callback):
     ) -> None:
         """Look at every particle's gradient."""
         del trainer, loss
-        step = latest_step(pl_module)
+        step = particle_module(pl_module).latest
         finite = step.distillation.gradient.flatten(1).isfinite().all(dim=1)
         if finite.all():
             return
         particles = ", ".join(str(i) for i in step.ids[~finite].tolist())
         raise NonFiniteGradientError(
-            f"The gradient of step {step.index} is not finite for particle {particles} "
+            f"The gradient of step {step.number} is not finite for particle {particles} "
             f"(t = {int(step.timestep)}). The last good state is checkpointed: go on from it with a "
             "smaller optimizer.optimizer.lr or guidance.text."
         )

@@ -98,7 +98,9 @@ class StepProgress(pl.callbacks.ProgressBar):
 
     def _scalars(self, trainer: pl.Trainer) -> str:
         metrics = trainer.callback_metrics
-        return "  ".join(f"{name} {float(metrics[name]):.3g}" for name in self.scalars if name in metrics)
+        return "  ".join(
+            f"{name} {float(metrics[name]):.3g}" for name in self.scalars if name in metrics
+        )
 
     def _close(self) -> None:
         if self._progress is not None:

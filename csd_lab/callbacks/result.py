@@ -7,15 +7,35 @@ from csd_lab.particles import ParticleModule
 from csd_lab.types import Artefact
 
 
+def particle_module(module: pl.LightningModule) -> ParticleModule:
+    """The module, known to be one of particles.
+
+    Raises:
+        TypeError: if it is of another kind.
+    """
+    if not isinstance(module, ParticleModule):
+        raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
+    return module
+
+
+def edit_data(trainer: pl.Trainer) -> EditData:
+    """The trainer's data, known to be a task.
+
+    Raises:
+        TypeError: if they are of another kind.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, EditData):
+        raise TypeError(f"data must be EditData, got {type(data).__name__}.")
+    return data
+
+
 def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
     """What the module gives now, restored to the size of the data's source.
 
     Raises:
         TypeError: if the trainer holds other data, or the module is of another kind.
     """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(data, EditData):
-        raise TypeError(f"data must be EditData, got {type(data).__name__}.")
-    if not isinstance(module, ParticleModule):
-        raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
-    return Artefact(data.restore(module.export().float().cpu()), data.task)
+    data = edit_data(trainer)
+    edited = particle_module(module).export().float().cpu()
+    return Artefact(data.restore(edited), data.task)

@@ -21,6 +21,7 @@ STILLS: frozenset[Kind] = frozenset({"png", "jpeg", "gif", "webp", "tiff", "bmp"
 """Kinds that are read as images, animated or not; the rest are videos."""
 
 ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"}
+STILL_BRANDS = {b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"}
 JPEG_MARKERS_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
 MAX_SHOWN = 160
 
@@ -54,6 +55,8 @@ def sniff(head: bytes) -> Kind | None:
             return kind
     if head[:4] == b"RIFF":
         return {b"WEBP": "webp", b"AVI ": "avi"}.get(head[8:12])  # type: ignore[return-value]
+    if head[4:8] == b"ftyp" and head[8:12] in STILL_BRANDS:
+        return None
     return "mov" if head[4:8] in ISO_BOXES else None
 
 
@@ -80,7 +83,7 @@ def _png(file: BinaryIO, size: int) -> str | None:
         length, name = struct.unpack(">I4s", header)
         position += 12 + length
         if position > size:
-            return f"its chunk {name!r} ends {position - size} bytes after the file"
+            return f"its chunk {_word(name)} ends {position - size} bytes after the file"
         if name == b"IEND":
             return None
 
@@ -133,11 +136,21 @@ def _gif(file: BinaryIO, size: int) -> str | None:
     return missing
 
 
+def _word(name: bytes) -> str:
+    return repr(name.decode("latin-1"))
+
+
 def _riff(file: BinaryIO, size: int) -> str | None:
-    length = struct.unpack("<4xI", file.read(8))[0] if size >= 8 else 0
-    end = 8 + length
-    if end > size:
-        return f"its content ends {end - size} bytes after the file"
+    position = 0
+    while position + 8 <= size:  # a large AVI is a row of RIFF chunks
+        file.seek(position)
+        name, length = struct.unpack("<4sI", file.read(8))
+        if name != b"RIFF":
+            break
+        position += 8 + length
+        if position > size:
+            return f"its content ends {position - size} bytes after the file"
+        position += length % 2
     return None
 
 
@@ -156,7 +169,7 @@ def _iso(file: BinaryIO, size: int) -> str | None:
         position += length
         names.add(name)
         if position > size:
-            return f"its box {name!r} ends {position - size} bytes after the file"
+            return f"its box {_word(name)} ends {position - size} bytes after the file"
     absent = [name for name in (b"moov", b"mdat") if name not in names]
     return f"it has no {absent[0].decode()} box" if absent else None
 

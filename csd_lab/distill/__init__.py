@@ -1,0 +1,110 @@
+"""The heart: Stein variational gradient descent on diffusion scores, in plain tensors.
+
+kernels     particles -> kernel matrix, repulsion, bandwidth
+svgd        scores and a kernel -> direction of ascent
+ksd         how far particles are from a density
+schedules   noise levels, timesteps, weights w(t)
+noise       randomness as a function of (seed, step, particle)
+guidance    branches of a noise prediction and their coefficients
+residuals   guided prediction less a baseline
+distillers  residuals and a kernel -> gradients of the particles
+"""
+
+from csd_lab.distill.distillers import (
+    CollaborativeScoreDistillation,
+    Distillation,
+    Distiller,
+    ScoreDistillation,
+    surrogate_loss,
+)
+from csd_lab.distill.guidance import (
+    Branch,
+    ClassifierFree,
+    DualGuidance,
+    Guidance,
+    NoisePredictor,
+    Query,
+    Request,
+    guided_noise,
+)
+from csd_lab.distill.kernels import (
+    IMQ,
+    RBF,
+    Bandwidth,
+    Identity,
+    Kernel,
+    KernelOutput,
+    Mean,
+    Profile,
+    Radial,
+    effective_neighbours,
+    mean_affinity,
+)
+from csd_lab.distill.ksd import kernelized_stein_discrepancy
+from csd_lab.distill.noise import particle_noise, timestep_generator
+from csd_lab.distill.residuals import (
+    NoiseResidual,
+    Particles,
+    Residual,
+    ResidualRule,
+    SourceResidual,
+)
+from csd_lab.distill.schedules import (
+    AlphaSigmaSquared,
+    AnnealedTimesteps,
+    Constant,
+    NoiseSchedule,
+    SigmaSquared,
+    TimestepSampler,
+    UniformTimesteps,
+    VariancePreserving,
+    Weight,
+)
+from csd_lab.distill.svgd import SteinDirection, stein_direction, svgd_direction
+
+__all__ = [
+    "IMQ",
+    "RBF",
+    "AlphaSigmaSquared",
+    "AnnealedTimesteps",
+    "Bandwidth",
+    "Branch",
+    "ClassifierFree",
+    "CollaborativeScoreDistillation",
+    "Constant",
+    "Distillation",
+    "Distiller",
+    "DualGuidance",
+    "Guidance",
+    "Identity",
+    "Kernel",
+    "KernelOutput",
+    "Mean",
+    "NoisePredictor",
+    "NoiseResidual",
+    "NoiseSchedule",
+    "Particles",
+    "Profile",
+    "Query",
+    "Radial",
+    "Request",
+    "Residual",
+    "ResidualRule",
+    "ScoreDistillation",
+    "SigmaSquared",
+    "SourceResidual",
+    "SteinDirection",
+    "TimestepSampler",
+    "UniformTimesteps",
+    "VariancePreserving",
+    "Weight",
+    "effective_neighbours",
+    "guided_noise",
+    "kernelized_stein_discrepancy",
+    "mean_affinity",
+    "particle_noise",
+    "stein_direction",
+    "surrogate_loss",
+    "svgd_direction",
+    "timestep_generator",
+]

@@ -116,7 +116,7 @@ class Bandwidth:
             check_positive("value", self.value)
 
     def __call__(self, squared: Tensor) -> Tensor:
-        """h for squared distances (N, N): a 0-d tensor, 0 where they give none."""
+        """The h of squared distances (N, N): a 0-d tensor, 0 where they give none."""
         if self.value is not None:
             return squared.new_tensor(self.scale * self.value)
         if squared.shape[0] < 2:
@@ -167,7 +167,7 @@ class Radial(Kernel):
             return _constant(torch.eye(x.shape[0], dtype=x.dtype, device=x.device), x)
         value, first, _ = self.profile(squared, h)
         # The diagonal contributes x_i - x_i = 0: without it, nothing large has to cancel.
-        slope = 2 * first.detach().fill_diagonal_(0)
+        slope = (2 * first).fill_diagonal_(0)
         repulsion = torch.addcmul(slope @ x, slope.sum(1, keepdim=True), x, value=-1)
         return KernelOutput(value, repulsion, h)
 
@@ -250,7 +250,7 @@ def mean_affinity(matrix: Tensor) -> Tensor:
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """x itself, or its float32 copy where x is of half precision."""
+    """The same tensor, or its float32 copy where x is of half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, get_args
 from torch import Tensor
 
 from csd_lab.distill.checks import check_choice
-from csd_lab.distill.kernels import Kernel, KernelOutput, at_least_float32, full_precision
+from csd_lab.distill.kernels import Kernel, KernelOutput, full_precision
 
 Normalize = Literal["n", "row"]
 
@@ -63,9 +63,9 @@ def stein_direction(
         )
     with full_precision(x):
         output = kernel(x)
-        score = at_least_float32(score).to(output.matrix.dtype)
+        attraction = output.matrix @ score.to(output.matrix.dtype)
         total = x.shape[0] if normalize == "n" else output.matrix.sum(1, keepdim=True)
-        return SteinDirection(output.matrix @ score / total, output.repulsion / total, output)
+        return SteinDirection(attraction / total, output.repulsion / total, output)
 
 
 def svgd_direction(x: Tensor, score: Tensor, kernel: Kernel) -> Tensor:

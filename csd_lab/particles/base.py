@@ -14,33 +14,39 @@ uninterrupted one.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from csd_lab.distill import Distillation, Distiller, TimestepSampler, particle_noise, surrogate_loss
+from csd_lab.distill import (
+    Distillation,
+    Distiller,
+    TimestepSampler,
+    particle_noise,
+    surrogate_loss,
+)
+from csd_lab.distill.noise import NoiseMode
 from csd_lab.priors import Prior
 from csd_lab.types import Conditioning
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
-NoiseMode = Literal["independent", "shared"]
 
 
 class Step(NamedTuple):
     """What the latest training step did, for the callbacks.
 
     Attributes:
-        index: number of the step, from 0.
+        number: of the step, from 0.
         ids: ids of its particles, (N,).
         timestep: t, shape ().
         distillation: gradient, scalars and kernel.
     """
 
-    index: int
+    number: int
     ids: Tensor
     timestep: Tensor
     distillation: Distillation
@@ -81,7 +87,7 @@ class ParticleModule(pl.LightningModule, ABC):
         self.timesteps = timesteps
         self.noise: NoiseMode = noise
         self.seed = seed
-        self.latest: Step | None = None
+        self._latest: Step | None = None
         self.strict_loading = False  # the frozen prior is not part of a checkpoint
         self._optimizer = optimizer
         self._scheduler = scheduler
@@ -103,19 +109,31 @@ class ParticleModule(pl.LightningModule, ABC):
         """The present result as images, (F, 3, H, W), in [0, 1]."""
 
     @final
+    @property
+    def latest(self) -> Step:
+        """What the latest training step did.
+
+        Raises:
+            RuntimeError: if there was none yet.
+        """
+        if self._latest is None:
+            raise RuntimeError("The module has made no step yet.")
+        return self._latest
+
+    @final
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Distil once for the particles ``batch`` (ids, (N,)); the loss carries the gradient."""
         del batch_idx
         step = self.global_step
         x = self.render(batch)
-        t = self.timesteps(self.seed, step).to(self.device)
+        t = self.timesteps(self.seed, step)
         noise = particle_noise(
             self.seed, step, batch, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
         )
         distillation = self.distiller(
             self.prior, x, self.source(batch), self.conditioning(batch), noise, t
         )
-        self.latest = Step(step, batch, t, distillation)
+        self._latest = Step(step, batch, t, distillation)
         self.log_dict({"t": t.float(), **distillation.scalars}, batch_size=len(batch))
         return surrogate_loss(x, distillation.gradient)
 
@@ -134,17 +152,3 @@ class ParticleModule(pl.LightningModule, ABC):
         state = checkpoint["state_dict"]
         for key in [key for key in state if key.startswith("prior.")]:
             del state[key]
-
-
-def latest_step(module: pl.LightningModule) -> Step:
-    """The latest step of a particle module that is training.
-
-    Raises:
-        TypeError: if it is another kind of module.
-        RuntimeError: if it has not made a step yet.
-    """
-    if not isinstance(module, ParticleModule):
-        raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
-    if module.latest is None:
-        raise RuntimeError("The module has made no step yet.")
-    return module.latest

@@ -25,6 +25,10 @@ class VideoParticles(ParticleModule):
         ValueError: if there is no frame, or the frames are not of a legal size.
     """
 
+    frames: Tensor
+    source_latents: Tensor
+    condition: Tensor | None
+
     def __init__(
         self,
         frames: Tensor,
@@ -56,11 +60,15 @@ class VideoParticles(ParticleModule):
             torch.empty(len(frames), self.prior.latent_channels, height, width)
         )
 
-    @torch.no_grad()
     def setup(self, stage: str) -> None:
-        """Encode the source once, where the prior will run; the frames start from it."""
+        """Encode the source where the prior will run."""
         del stage
         self.to(self.trainer.strategy.root_device)
+        self.encode_source()
+
+    @torch.no_grad()
+    def encode_source(self) -> None:
+        """Encode the source once; the frames start from it."""
         self.source_latents = self.prior.encode(self.frames)
         self.condition = self.prior.condition(self.frames)
         self.latents.copy_(self.source_latents)

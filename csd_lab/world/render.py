@@ -24,12 +24,13 @@ from csd_lab.world.scene import COLOURS, GROUNDS, SEASONS, SKIES, Camera, Scene,
 from csd_lab.world.solids import Frustum, Rays, Solid, Sphere, Vector, cuboid, roof
 
 RGB = tuple[float, float, float]
-AMBIENT = 0.58
+AMBIENT = 0.70
+SHADOW = 0.38
 HAZE_DISTANCE = 28.0
 WALL: RGB = (0.93, 0.86, 0.74)
 TRUNK: RGB = (0.40, 0.26, 0.16)
-NIGHT: RGB = (0.22, 0.26, 0.42)
-NIGHT_SKY: RGB = (0.16, 0.18, 0.30)
+NIGHT: RGB = (0.42, 0.46, 0.68)
+NIGHT_SKY: RGB = (0.28, 0.30, 0.44)
 
 
 class Part(NamedTuple):
@@ -156,9 +157,9 @@ def camera_rays(
         R = height * width * supersample^2 rays; origins are 0-dimensional.
     """
     rows, columns = height * supersample, width * supersample
-    scale = 1.0 / (camera.focal * rows)
-    v = ((rows - 1) / 2 - torch.arange(rows, dtype=torch.float32)) * scale
-    u = (torch.arange(columns, dtype=torch.float32) - (columns - 1) / 2) * scale
+    step = 1.0 / (camera.focal * rows)
+    v = ((rows - 1) / 2 - torch.arange(rows, dtype=torch.float32)) * step
+    u = (torch.arange(columns, dtype=torch.float32) - (columns - 1) / 2) * step
     if cylinder:
         across, away = torch.sin(camera.yaw + u), -torch.cos(camera.yaw + u)
         dx, dz = across.expand(rows, columns), away.expand(rows, columns)
@@ -186,14 +187,14 @@ def _picture(
 
 def _trace(scene: Scene, rays: Rays) -> tuple[Tensor, Tensor]:
     """Return colour (3, R) and distance (R,) of what the rays meet first."""
-    down = rays.dy < -1e-4
-    low, high = down.nonzero()[:, 0], (~down).nonzero()[:, 0]
+    # Without roll the sky is above the ground in every picture: two slices, no gathering.
+    horizon = int((rays.dy >= 0).sum())
+    sky, ground = rays.select(slice(horizon)), rays.select(slice(horizon, None))
     colour = torch.empty(3, rays.dx.numel())
     distance = torch.full((rays.dx.numel(),), math.inf)
-    colour[:, high] = _sky(scene, rays.dx[high], rays.dy[high], rays.dz[high])
-    below = Rays(rays.ox, rays.oy, rays.oz, rays.dx[low], rays.dy[low], rays.dz[low])
-    distance[low] = -rays.oy / below.dy
-    colour[:, low] = _ground(scene, below, distance[low])
+    colour[:, :horizon] = _sky(scene, sky.dx, sky.dy, sky.dz)
+    distance[horizon:] = -rays.oy / ground.dy
+    colour[:, horizon:] = _ground(scene, ground, distance[horizon:])
     for thing in scene.objects:
         _draw(scene, thing, rays, colour, distance)
     return colour, distance
@@ -217,9 +218,11 @@ def _sky(scene: Scene, dx: Tensor, dy: Tensor, dz: Tensor) -> Tensor:
 
 def _ground(scene: Scene, rays: Rays, distance: Tensor) -> Tensor:
     """Return the colour of the ground with mottling, shadows and haze, (3, R)."""
-    base, accent = (tuple(c * n for c, n in zip(rgb, _light(scene), strict=True))
-                    for rgb in GROUNDS[scene.ground])
-    x, y, z = rays.point(distance)
+    base, accent = (
+        tuple(c * n for c, n in zip(rgb, _light(scene), strict=True))
+        for rgb in GROUNDS[scene.ground]
+    )
+    x, _, z = rays.point(distance)
     waves = _waves(scene.texture_seed, 5, 2, 0.9, 3.2)
     fade = torch.exp(-((distance / (9.0 * scene.detail)) ** 2))
     colour = _mix(_column(base), _column(accent), 0.5 + 0.5 * _sum_waves(waves, (x, z)) * fade)
@@ -232,7 +235,7 @@ def _sunlight(scene: Scene, x: Tensor, z: Tensor) -> Tensor:
     """Return the light on ground points, (R,): 1 in the open, less in shadows."""
     light = torch.ones_like(x)
     sx, sy, sz = _sun_direction(scene)
-    strength = (1 - AMBIENT) * (1.0 if scene.time == "day" else 0.6)
+    strength = SHADOW * (1.0 if scene.time == "day" else 0.6)
     for thing in scene.objects:
         height, reach = _bounds(thing)
         cx, cz = thing.x - x, thing.z - z
@@ -265,32 +268,22 @@ def _draw(scene: Scene, thing: Thing, rays: Rays, colour: Tensor, distance: Tens
     along = cx * rays.dx + cy * rays.dy + cz * rays.dz
     apart = cx * cx + cy * cy + cz * cz - along * along
     near = ((apart < reach * reach) & (along > 0)).nonzero()[:, 0]
-    if not near.numel():
-        return
-    bundle = Rays(rays.ox, rays.oy, rays.oz, rays.dx[near], rays.dy[near], rays.dz[near])
-    local = bundle.placed(thing.x, thing.z, thing.yaw)
-    sun = _sun_direction(scene)
-    sun_local = Rays(*(torch.tensor(0.0),) * 3, *(torch.tensor(c) for c in sun)).placed(
-        0.0, 0.0, thing.yaw
-    )
+    local = rays.select(near).placed(thing.x, thing.z, thing.yaw)
     for part in _parts(thing, scene.season):
         enter, leave = part.solid.span(local)
         seen = ((enter < leave) & (enter > 0) & (enter < distance[near])).nonzero()[:, 0]
-        if not seen.numel():
-            continue
-        hit = enter[seen]
-        inner = Rays(*local[:3], local.dx[seen], local.dy[seen], local.dz[seen])
-        target = near[seen]
+        hit, target = enter[seen], near[seen]
         distance[target] = hit
-        colour[:, target] = _shade(scene, thing, part, inner.point(hit), sun_local)
+        colour[:, target] = _shade(scene, thing, part, local.select(seen).point(hit))
 
 
-def _shade(scene: Scene, thing: Thing, part: Part, point: Vector, sun: Rays) -> Tensor:
-    """Return the colour of an object's surface points, (3, R)."""
-    x, y, z = point
+def _shade(scene: Scene, thing: Thing, part: Part, point: Vector) -> Tensor:
+    """Return the colour of surface points given in the object's frame, (3, R)."""
+    x, y, _ = point
     nx, ny, nz = part.solid.normal(point)
-    lambert = (nx * sun.dx + ny * sun.dy + nz * sun.dz).clamp(min=0)
-    direct = 0.52 * (1.0 if scene.time == "day" else 0.7)
+    sx, sy, sz = _sun_direction(scene, thing.yaw)
+    lambert = (nx * sx + ny * sy + nz * sz).clamp(min=0)
+    direct = 0.38 * (1.0 if scene.time == "day" else 0.7)
     light = AMBIENT + direct * lambert + 0.06 * ny
     albedo = _column(part.colour)
     if thing.striped:
@@ -339,12 +332,8 @@ def _sky_colours(scene: Scene) -> tuple[RGB, RGB]:
     zenith, horizon = SKIES[scene.sky]
     if scene.time == "day":
         return zenith, horizon
-    z, h, n = zenith, horizon, NIGHT_SKY
-    return (z[0] * n[0], z[1] * n[1], z[2] * n[2]), (
-        1.5 * h[0] * n[0],
-        1.5 * h[1] * n[1],
-        1.5 * h[2] * n[2],
-    )
+    (zr, zg, zb), (hr, hg, hb), (r, g, b) = zenith, horizon, NIGHT_SKY
+    return (zr * r, zg * g, zb * b + 0.06), (1.5 * hr * r, 1.5 * hg * g, 1.5 * hb * b + 0.06)
 
 
 def _far_ground(scene: Scene) -> RGB:
@@ -355,11 +344,11 @@ def _far_ground(scene: Scene) -> RGB:
     return r, g, b
 
 
-def _sun_direction(scene: Scene) -> RGB:
-    """Return the unit vector that points to the sun (at night: to the moon)."""
+def _sun_direction(scene: Scene, yaw: float = 0.0) -> RGB:
+    """Return the unit vector to the sun (at night: the moon), in a frame turned by ``yaw``."""
     azimuth, elevation = scene.sun
     flat = math.cos(elevation)
-    return flat * math.sin(azimuth), math.sin(elevation), -flat * math.cos(azimuth)
+    return flat * math.sin(azimuth - yaw), math.sin(elevation), -flat * math.cos(azimuth - yaw)
 
 
 @lru_cache(maxsize=4096)

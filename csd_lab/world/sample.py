@@ -1,11 +1,13 @@
 """Random scenes: ordinary ones (pictures and clips) and wide ones (panoramas).
 
-All objects are in view over the whole clip, 12 to 40 pixels large at 64 pixels, and do not hide
+All objects are in view over the whole clip, 10 to 40 pixels large at 64 pixels, and do not hide
 each other much. Everything is a function of the seed or generator that is passed in.
 """
 
+import itertools
 import math
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from csd_lab.world.scene import (
     BASE_FOCAL,
     COLOURS,
     KINDS,
+    PAINTABLE,
     PLAIN_GROUNDS,
     SEASONS,
     SKIES,
@@ -33,7 +36,8 @@ SIZES = {  # metres
 }
 HALF_WIDTHS = {"ball": 0.5, "box": 0.55, "cone": 0.52, "tree": 0.34, "house": 0.6}
 DISTANCES = (3.9, 6.0)
-EDGE = 0.5  # half the width of a square picture, in image heights
+NEAREST = 3.3  # metres
+EDGE = 0.47  # objects keep within this distance of the middle column, in image heights
 
 
 def as_generator(seed: int | np.random.Generator) -> np.random.Generator:
@@ -53,7 +57,8 @@ def sample_scene(
         seed: integer seed, or a generator that is advanced.
         objects: number of objects, 1 to 3; None draws it.
         kinds: the kinds to draw from, each at most once a scene.
-        moving: True moves the objects over the clip, False trucks the camera, None draws it.
+        moving: True moves balls, boxes and cones over the clip (where there are none, the camera),
+            False trucks the camera, None draws it.
 
     Returns:
         A scene without a look.
@@ -73,7 +78,7 @@ def sample_scene(
     truck = (0.0, 0.0, 0.0) if objects_move else _truck(rng)
     scene = replace(scene, camera=camera, truck=truck)
     count = objects if objects is not None else int(rng.choice(3, p=(0.35, 0.45, 0.20))) + 1
-    return replace(scene, objects=_arrange(rng, scene, min(count, len(kinds)), kinds, objects_move))
+    return _arrange(rng, scene, min(count, len(kinds)), kinds, objects_move)
 
 
 def sample_panorama(
@@ -93,7 +98,7 @@ def sample_panorama(
         seed: integer seed, or a generator that is advanced.
         aspect: width of the panorama in heights, 1 to 16.
         ring: go round exactly once, so that the left and right edges meet.
-        objects: number of objects; None for about one a height, at most 8.
+        objects: number of objects; None for one a height of width.
 
     Returns:
         A scene without a look.
@@ -109,8 +114,8 @@ def sample_panorama(
         pitch=rng.uniform(-0.09, 0.0) / detail,
         focal=focal,
     )
-    count = objects if objects is not None else max(1, min(8, round(aspect * 0.8)))
-    variety = rng.choice(KINDS, size=int(rng.integers(1, 4)), replace=False)
+    count = objects if objects is not None else max(1, round(aspect))
+    variety = rng.choice(KINDS, size=int(rng.choice(3, p=(0.2, 0.4, 0.4))) + 1, replace=False)
     colours = rng.choice(list(COLOURS), size=len(variety), replace=False)
     things = []
     slot = aspect / focal / count
@@ -154,63 +159,98 @@ def _thing(rng: np.random.Generator, kind: str, colour: str) -> Thing:
         z=0.0,
         size=float(rng.uniform(*SIZES[kind])),
         yaw=float(rng.uniform(0, 2 * math.pi)),
-        striped=bool(kind in ("ball", "box", "cone") and rng.random() < 0.2),
+        striped=bool(kind in PAINTABLE and rng.random() < 0.2),
         variant=int(rng.integers(2)),
     )
 
 
 def _arrange(
     rng: np.random.Generator, scene: Scene, count: int, kinds: tuple[str, ...], moving: bool
-) -> tuple[Thing, ...]:
+) -> Scene:
     """Draw objects of different kinds until all are in view and apart over the whole clip."""
     weights = np.array([{"tree": 0.7, "house": 0.55}.get(kind, 1.0) for kind in kinds])
+    chosen = rng.choice(kinds, size=count, replace=False, p=weights / weights.sum())
+    colours = rng.choice(list(COLOURS), size=count, replace=False)
+    things = [_thing(rng, str(k), str(c)) for k, c in zip(chosen, colours, strict=True)]
+    if moving and not any(thing.kind in PAINTABLE for thing in things):
+        scene = replace(scene, truck=_truck(rng))  # trees and houses stay: move the camera
+    freedom = 1.0
     while True:
-        for _ in range(60):
-            chosen = rng.choice(kinds, size=count, replace=False, p=weights / weights.sum())
-            colours = rng.choice(list(COLOURS), size=count, replace=False)
-            things = tuple(
-                _placed(rng, scene, _thing(rng, str(k), str(c)), moving)
-                for k, c in zip(chosen, colours, strict=True)
-            )
-            trial = replace(scene, objects=things)
-            if all(_well_placed(trial.at(moment)) for moment in (0.0, 0.5, 1.0)):
-                return things
-        count = max(1, count - 1)
+        numbers = rng.uniform(-1, 1, size=(count, 4))
+        places = _places(scene, things, numbers, freedom, moving)
+        dx, dz, turn = (freedom * t for t in scene.truck)
+        if all(_well_placed(places, scene.camera, (dx, dz, turn), m) for m in (0.0, 0.5, 1.0)):
+            break
+        freedom *= 0.96  # towards still objects far away in the middle of their slots: that fits
+    placed = (
+        replace(thing, x=p.x, z=p.z, velocity=(p.vx, p.vz))
+        for thing, p in zip(things, places, strict=True)
+    )
+    return replace(scene, objects=tuple(placed), truck=(dx, dz, turn))
 
 
-def _placed(rng: np.random.Generator, scene: Scene, thing: Thing, moving: bool) -> Thing:
-    """Put an object at a random place in front of the camera, with a random motion."""
-    far = 1.25 if thing.kind in ("tree", "house") else 1.0
-    depth = rng.uniform(*DISTANCES) * far
-    across = rng.uniform(-EDGE, EDGE) * depth / scene.camera.focal
-    velocity = (0.0, 0.0)
-    if moving and thing.kind in ("ball", "box", "cone"):
-        velocity = (float(rng.uniform(-1.8, 1.8)), float(rng.uniform(-0.8, 0.8)))
-    return replace(thing, x=float(across), z=float(-depth), velocity=velocity)
+class _Place(NamedTuple):
+    """Where an object starts, how it moves over a clip, and half its width, in metres."""
+
+    x: float
+    z: float
+    vx: float
+    vz: float
+    half: float
 
 
-def _well_placed(scene: Scene) -> bool:
+def _places(
+    scene: Scene, things: list[Thing], numbers: np.ndarray, freedom: float, moving: bool
+) -> list[_Place]:
+    """Give each object a share of the picture's width, and a place in it.
+
+    Args:
+        scene: gives the focal length.
+        things: the objects, left to right.
+        numbers: what decides place and motion, (len(things), 4), in [-1, 1].
+        freedom: in [0, 1]; how far objects may be from the far middle of their share, and move.
+        moving: whether balls, boxes and cones move.
+
+    Returns:
+        The places.
+    """
+    crowd = (1.0, 1.0, 1.25)[len(things) - 1]
+    reach = [crowd * (1.25 if t.kind in ("tree", "house") else 1.0) for t in things]
+    halves = [HALF_WIDTHS[t.kind] * t.size for t in things]
+    shares = [half / r for half, r in zip(halves, reach, strict=True)]
+    left, places = -EDGE, []
+    for thing, r, half, share, row in zip(
+        things, reach, halves, shares, numbers.tolist(), strict=True
+    ):
+        width = 2 * EDGE * share / sum(shares)
+        across, nearness, vx, vz = (freedom * n for n in (row[0], 0.5 - 0.5 * row[1], *row[2:]))
+        middle = left + width / 2 + 0.45 * across * width
+        depth = r * (DISTANCES[1] - (DISTANCES[1] - DISTANCES[0]) * nearness)
+        speed = 1.0 if moving and thing.kind in PAINTABLE else 0.0
+        x = middle * depth / scene.camera.focal
+        places.append(_Place(x, -depth, 1.8 * speed * vx, 0.8 * speed * vz, half))
+        left += width
+    return places
+
+
+def _well_placed(
+    places: list[_Place], camera: Camera, truck: tuple[float, float, float], moment: float
+) -> bool:
     """Tell whether all objects are within the picture and none hides another much."""
-    boxes = sorted(_extent(scene, thing) for thing in scene.objects)
-    if any(low < -EDGE - 0.02 or high > EDGE + 0.02 for low, high in boxes):
-        return False
-    for (_, high), (low, end) in zip(boxes, boxes[1:], strict=False):
-        if high - low > 0.15 * min(end - low, 0.3):
+    cos, sin = math.cos(moment * truck[2]), math.sin(moment * truck[2])
+    extents = []
+    for x, z, vx, vz, half in places:
+        dx, dz = x + moment * (vx - truck[0]), z + moment * (vz - truck[1])
+        depth, across = sin * dx - cos * dz, cos * dx + sin * dz
+        if depth < NEAREST:
             return False
-    return all(_depth(scene, thing) > 3.3 for thing in scene.objects)
-
-
-def _depth(scene: Scene, thing: Thing) -> float:
-    """Return the distance along the camera's viewing azimuth."""
-    yaw, (x, _, z) = scene.camera.yaw, scene.camera.position
-    return math.sin(yaw) * (thing.x - x) - math.cos(yaw) * (thing.z - z)
-
-
-def _extent(scene: Scene, thing: Thing) -> tuple[float, float]:
-    """Return the left and right edge of an object in the picture, in image heights."""
-    yaw, (x, _, z) = scene.camera.yaw, scene.camera.position
-    across = math.cos(yaw) * (thing.x - x) + math.sin(yaw) * (thing.z - z)
-    depth = max(_depth(scene, thing), 0.1)
-    half = HALF_WIDTHS[thing.kind] * thing.size
-    focal = scene.camera.focal
-    return focal * (across - half) / depth, focal * (across + half) / depth
+        extents.append(
+            (camera.focal * (across - half) / depth, camera.focal * (across + half) / depth)
+        )
+    extents.sort()
+    if extents[0][0] < -EDGE or any(high > EDGE for _, high in extents):
+        return False
+    return all(
+        high - low <= 0.12 * min(end - low, 0.3)
+        for (_, high), (low, end) in itertools.pairwise(extents)
+    )

@@ -5,7 +5,11 @@ angles radians. A camera of yaw 0 looks along -z; positive yaw turns it to the r
 A `Scene` is hashable and holds no tensors: an edit is a ``dataclasses.replace``.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+
+from csd_lab.world.looks import LOOKS
 
 KINDS = ("ball", "box", "cone", "tree", "house")
 PAINTABLE = ("ball", "box", "cone")
@@ -62,6 +66,16 @@ class Camera:
     pitch: float = -0.05
     focal: float = BASE_FOCAL
 
+    def __post_init__(self) -> None:
+        if self.position[1] <= 0:
+            raise ValueError(
+                f"position: the camera must be above the ground (y > 0), received {self.position}"
+            )
+        if not abs(self.pitch) < math.pi / 2:
+            raise ValueError(f"pitch: must be between -pi/2 and pi/2, received {self.pitch}")
+        if not self.focal > 0:
+            raise ValueError(f"focal: must be positive (image heights), received {self.focal}")
+
 
 @dataclass(frozen=True)
 class Thing:
@@ -88,6 +102,12 @@ class Thing:
     striped: bool = False
     variant: int = 0
     velocity: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        _check_name("kind", self.kind, KINDS)
+        _check_name("colour", self.colour, COLOURS)
+        if not self.size > 0:
+            raise ValueError(f"size: must be positive (metres), received {self.size}")
 
 
 @dataclass(frozen=True)
@@ -122,6 +142,14 @@ class Scene:
     truck: tuple[float, float, float] = (0.0, 0.0, 0.0)
     detail: float = 1.0
 
+    def __post_init__(self) -> None:
+        _check_name("sky", self.sky, SKIES)
+        _check_name("ground", self.ground, GROUNDS)
+        _check_name("season", self.season, SEASONS)
+        _check_name("time", self.time, TIMES)
+        if self.look is not None:
+            _check_name("look", self.look, LOOKS)
+
     def at(self, moment: float) -> "Scene":
         """Return the scene as it stands at a moment of its clip.
 
@@ -141,3 +169,9 @@ class Scene:
             self.camera, position=position, yaw=self.camera.yaw + moment * self.truck[2]
         )
         return replace(self, objects=objects, camera=camera)
+
+
+def _check_name(argument: str, name: str, allowed: Iterable[str]) -> None:
+    """Raise if a name is not among those allowed."""
+    if name not in allowed:
+        raise ValueError(f"{argument}: must be one of {', '.join(allowed)}; received {name!r}")

@@ -37,6 +37,10 @@ class Rays(NamedTuple):
             c * self.dz - s * self.dx,
         )
 
+    def select(self, which: Tensor | slice) -> "Rays":
+        """Return some of the rays, of a bundle with one common origin."""
+        return Rays(*self[:3], self.dx[which], self.dy[which], self.dz[which])
+
     def point(self, distance: Tensor) -> Vector:
         """Return the points at a distance (R,) along the rays."""
         return (

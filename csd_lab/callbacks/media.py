@@ -1,0 +1,89 @@
+"""Videos and pictures of a run: previews on the way, the edited clip beside its source at the end."""
+
+from collections.abc import Callable
+from typing import Any, final
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+
+from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
+from csd_lab.callbacks.result import artefact, edit_data, particle_module
+from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.data import write_image, write_video
+from csd_lab.metrics.answers import answer_frames
+from csd_lab.priors import Prior
+from csd_lab.report import contact_sheet, side_by_side
+from csd_lab.types import Artefact
+
+SamplerFactory = Callable[[Prior], InstructPix2PixSampler]
+
+
+@final
+class Preview(pl.Callback):
+    """Writes a contact sheet of the present result each ``every`` steps.
+
+    Args:
+        every: steps between two previews; None: none.
+
+    Raises:
+        ValueError: if ``every`` is not positive.
+    """
+
+    def __init__(self, every: int | None = 20) -> None:
+        if every is not None and every < 1:
+            raise ValueError(f"every must be at least 1 step or null, got {every}.")
+        self.every = every
+
+    @rank_zero_only
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """Write the preview if it is its turn."""
+        del args
+        if self.every is None or trainer.global_step % self.every:
+            return
+        result = artefact(trainer, pl_module)
+        path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"
+        rows = {"source": result.task.source, "edited": result.edited}
+        write_image(path, contact_sheet(rows, title=f"step {trainer.global_step}"))
+
+
+@final
+class WriteMedia(pl.Callback):
+    """Writes the edited clip, the clip beside its source, and a contact sheet of both.
+
+    Where the right answers are known, the nearest one stands beside, and so does what sampling
+    each frame alone would give: what consistency buys is then to be seen.
+
+    Args:
+        alone: makes the sampler of single frames from the prior; None: leave that out.
+    """
+
+    def __init__(self, alone: SamplerFactory | None = None) -> None:
+        self.alone = alone
+
+    @rank_zero_only
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the files."""
+        folder = RunFolder(trainer.default_root_dir)
+        result = artefact(trainer, pl_module)
+        task = result.task
+        rows = {"source": task.source, **self._alone(trainer, pl_module, result)}
+        rows["edited together"] = result.edited
+        if task.targets is not None:
+            rows["right answer"] = answer_frames(result)
+        write_video(folder.edited, result.edited, task.fps)
+        write_video(folder.side_by_side, side_by_side(rows), task.fps)
+        write_image(folder.contact_sheet, contact_sheet(rows, title=task.instruction))
+
+    def _alone(
+        self, trainer: pl.Trainer, module: pl.LightningModule, result: Artefact
+    ) -> dict[str, Tensor]:
+        particles = particle_module(module)
+        if self.alone is None or result.task.targets is None or particles.prior.reads != "instruction":
+            return {}
+        data = edit_data(trainer)
+        frames = data.frames.to(particles.device)
+        edited = self.alone(particles.prior)(frames, result.task.instruction)
+        return {"each frame alone": data.restore(edited.float().cpu())}

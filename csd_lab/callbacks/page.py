@@ -1,0 +1,1 @@
+"""report.html of a run, from what lies in its folder."""

@@ -1,0 +1,133 @@
+"""Video files, read and written with PyAV (FFmpeg)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from csd_lab.data.containers import Kind, MediaError, shown
+
+Pixels = npt.NDArray[np.uint8]
+
+BT709, UNKNOWN, LIMITED = 1, 2, 1
+"""Numbers of ITU-T H.273 for colour primaries, transfer, matrix; and FFmpeg's for the range."""
+HD_LINES = 720
+ENCODERS: dict[str, dict[str, str]] = {
+    "libx264": {"crf": "12", "preset": "medium"},
+    "libopenh264": {"b": "8M"},
+    "libvpx-vp9": {"crf": "12", "b": "0", "row-mt": "1"},
+    "mpeg4": {"qscale": "2"},
+}
+"""Encoders for mp4 in order of preference; browsers play all but the last."""
+
+
+class Track(NamedTuple):
+    """What the header of a video says.
+
+    Attributes:
+        height: of the upright picture, in pixels.
+        width: of the upright picture, in pixels.
+        frames: number of frames; None if the header does not say.
+        fps: mean frames a second; None if the header does not say.
+    """
+
+    height: int
+    width: int
+    frames: int | None
+    fps: float | None
+
+
+@contextmanager
+def _opened(path: Path, kind: Kind) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The container and its first moving picture (a cover image is none).
+
+    FFmpeg gets an open file and the format's name, so that nothing in a path or in the file's
+    first bytes makes it guess a protocol or follow a playlist.
+    """
+    with (
+        path.open("rb") as file,
+        av.open(file, mode="r", format=kind, metadata_errors="replace") as container,
+    ):
+        streams = [
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        if not streams:
+            raise MediaError(f"{shown(path)} has no video stream, only sound or data.")
+        streams[0].thread_type = "AUTO"
+        yield container, streams[0]
+
+
+def look(path: Path, kind: Kind) -> Track:
+    """Size, length and rate of a video, with its first frame decoded as a check."""
+    with _opened(path, kind) as (container, stream):
+        rate = stream.average_rate
+        frames = stream.frames or None
+        for frame in container.decode(stream):
+            height, width = _upright(frame).shape[:2]
+            return Track(height, width, frames, float(rate) if rate else None)
+    raise MediaError(f"{shown(path)} has no frame.")
+
+
+def read_frames(path: Path, kind: Kind, part: slice) -> Iterator[tuple[Pixels, float | None]]:
+    """The wanted frames of a video in order of time, each with its second if the file says it.
+
+    Rotation tags are applied; pixels are taken as square. Files without a tag of their colour
+    matrix are read as BT.709 from 720 lines on and as BT.601 below, as browsers do.
+    """
+    with _opened(path, kind) as (container, stream):
+        frames = container.decode(stream)
+        for frame in islice(frames, part.start, part.stop, part.step):
+            yield _upright(frame), None if frame.pts is None else frame.time
+
+
+def _upright(frame: av.VideoFrame) -> Pixels:
+    options: dict[str, Any] = {}
+    if frame.colorspace == UNKNOWN and min(frame.width, frame.height) >= HD_LINES:
+        options["src_colorspace"] = "ITU709"
+    pixels = frame.to_ndarray(format="rgb24", **options)
+    degrees = frame.rotation if abs(frame.rotation) <= 180 else 0  # a singular matrix gives junk
+    return np.ascontiguousarray(np.rot90(pixels, round(degrees / 90)))
+
+
+def write_frames(path: Path, frames: Iterator[Pixels], height: int, width: int, fps: float) -> None:
+    """Write an mp4 that browsers play: H.264 (or the best encoder here), 4:2:0, BT.709.
+
+    4:2:0 needs even sides: an odd side is extended by one copied row or column.
+
+    Args:
+        path: where to.
+        frames: pictures, (height, width, 3).
+        height: in pixels.
+        width: in pixels.
+        fps: frames a second.
+    """
+    encoder = next(name for name in ENCODERS if name in av.codec.codecs_available)
+    odd = [(0, height % 2), (0, width % 2), (0, 0)]
+    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = cast(VideoStream, container.add_stream(encoder, rate=rate))
+        stream.options = dict(ENCODERS[encoder])
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        tags = stream.codec_context
+        tags.colorspace = tags.color_primaries = tags.color_trc = BT709
+        tags.color_range = LIMITED
+        for pixels in frames:
+            even = np.ascontiguousarray(np.pad(pixels, odd, mode="edge"))
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            frame = frame.reformat(
+                format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())

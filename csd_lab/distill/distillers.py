@@ -1,0 +1,253 @@
+"""Score distillation, alone and collaborative: from residuals to gradients of the particles.
+
+Score distillation takes each residual delta_i (see ``residuals``) by itself. Collaborative score
+distillation (Kim et al. 2023, arXiv 2307.04787) is SVGD on the noisy particles: it mixes the
+residuals by a kernel, and subtracts the kernel's repulsion.
+
+    gradient_i = w(t) delta_i
+    gradient_i = w(t)/N [ sum_j k(x_t^j, x_t^i) delta_j - sum_j grad_{x_t^j} k(x_t^j, x_t^i) ]
+
+    residual          by itself                     collaborative
+    against noise     SDS (arXiv 2209.14988)        CSD
+    against source    DDS (arXiv 2304.07090)        CSD-Edit
+
+The gradient is meant for x_i, in the DEscent sense: an optimiser subtracts it. The network's
+Jacobian is left out, as in all of these papers: the network is evaluated, never differentiated,
+and ``surrogate_loss`` carries the gradient on through x_i = g(theta, i).
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple, final, get_args
+
+import torch
+from torch import Tensor
+
+from csd_lab.distill.checks import check_choice, check_finite
+from csd_lab.distill.guidance import NoisePredictor
+from csd_lab.distill.kernels import (
+    Kernel,
+    KernelOutput,
+    at_least_float32,
+    effective_neighbours,
+    mean_affinity,
+)
+from csd_lab.distill.residuals import Particles, Residual, ResidualRule
+from csd_lab.distill.schedules import NoiseSchedule, Weight
+from csd_lab.distill.svgd import Normalize, stein_direction
+from csd_lab.types import Conditioning
+
+RepulsionScale = Literal["paper", "sigma"]
+KernelSpace = Literal["noisy", "clean"]
+
+
+class Distillation(NamedTuple):
+    """The outcome of a step.
+
+    Attributes:
+        gradient: to be subtracted from the particles, (N, C, h, w), in their dtype.
+        scalars: diagnostics by name, each (). Norms are Euclidean, of a particle's part of the
+            gradient, averaged over the particles.
+        kernel: what the kernel gave; None without a kernel.
+    """
+
+    gradient: Tensor
+    scalars: dict[str, Tensor]
+    kernel: KernelOutput | None
+
+
+class Distiller(ABC):
+    """Turns particles into gradients, in two phases.
+
+    ``residual`` evaluates the network: each process for its own particles. ``combine`` is cheap
+    and sees the residuals of all particles. Calling the distiller does both.
+
+    Args:
+        residual: guided prediction less a baseline.
+        weight: w(t).
+    """
+
+    def __init__(self, residual: ResidualRule, weight: Weight) -> None:
+        self.rule = residual
+        self.weight = weight
+
+    @final
+    @torch.no_grad()
+    def residual(
+        self,
+        prior: NoisePredictor,
+        x: Tensor,
+        source: Tensor | None,
+        conditioning: Conditioning,
+        noise: Tensor,
+        t: Tensor,
+    ) -> Residual:
+        """Evaluates the network, without gradients.
+
+        Args:
+            prior: predicts noise.
+            x: particles, (N, C, h, w), in the prior's latent units; may require grad.
+            source: source particles, (N, C, h, w); None where the residual needs none.
+            conditioning: texts and image condition.
+            noise: e, (N, C, h, w), standard normal.
+            t: timestep, () of int64.
+
+        Returns:
+            The residual of these particles.
+
+        Raises:
+            ValueError: shapes do not fit, or a source is needed and missing.
+        """
+        _check_shapes(x, source, conditioning.image, noise)
+        return self.rule(prior, Particles(x, source, conditioning, noise, t))
+
+    @abstractmethod
+    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
+        """The gradient of all particles, without gradients of its own.
+
+        Args:
+            residual: of all particles of the step.
+            schedule: of the prior.
+            t: timestep, () of int64.
+        """
+
+    @final
+    def __call__(
+        self,
+        prior: NoisePredictor,
+        x: Tensor,
+        source: Tensor | None,
+        conditioning: Conditioning,
+        noise: Tensor,
+        t: Tensor,
+    ) -> Distillation:
+        """Both phases, for particles of which one process has all; see ``residual``."""
+        residual = self.residual(prior, x, source, conditioning, noise, t)
+        return self.combine(residual, prior.schedule, t)
+
+
+@final
+class ScoreDistillation(Distiller):
+    """gradient_i = w(t) delta_i: each particle by itself.
+
+    SDS with a ``NoiseResidual``, DDS with a ``SourceResidual``.
+
+    Args:
+        residual: guided prediction less a baseline.
+        weight: w(t).
+    """
+
+    @torch.no_grad()
+    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
+        """The gradient of all particles; arguments as in ``Distiller``."""
+        gradient = self.weight(schedule, t) * residual.delta
+        scalars = {"gradient_norm": _mean_norm(gradient)}
+        return Distillation(gradient.to(residual.x_t.dtype), scalars, None)
+
+
+@final
+class CollaborativeScoreDistillation(Distiller):
+    """SVGD on the noisy particles, their residuals in the place of scores.
+
+    CSD with a ``NoiseResidual``, CSD-Edit with a ``SourceResidual``. One particle gives
+    ``ScoreDistillation``, the identity kernel gives it over N.
+
+    Args:
+        residual: guided prediction less a baseline.
+        kernel: compares the particles.
+        weight: w(t).
+        normalize: ``n`` divides by N (the paper); ``row`` by sum_j k(x_t^j, x_t^i), so that the
+            step does not shrink with N and one learning rate serves any N.
+        repulsion: factor of the repulsion; 1 in the paper, 0 for none.
+        repulsion_scale: ``paper`` leaves the repulsion as it is; ``sigma`` multiplies it by b_t,
+            as delta ~ -b_t score asks for.
+        kernel_space: ``noisy`` compares x_t (the paper). ``clean`` compares the predicted x_0,
+            which do not hold the independent noise that dominates distances at large t; the
+            repulsion is then that between the x_0, the network's Jacobian left out.
+    """
+
+    def __init__(
+        self,
+        residual: ResidualRule,
+        kernel: Kernel,
+        weight: Weight,
+        normalize: Normalize = "n",
+        repulsion: float = 1.0,
+        repulsion_scale: RepulsionScale = "paper",
+        kernel_space: KernelSpace = "noisy",
+    ) -> None:
+        super().__init__(residual, weight)
+        check_choice("normalize", normalize, get_args(Normalize))
+        check_finite("repulsion", repulsion)
+        check_choice("repulsion_scale", repulsion_scale, get_args(RepulsionScale))
+        check_choice("kernel_space", kernel_space, get_args(KernelSpace))
+        self.kernel = kernel
+        self.normalize: Normalize = normalize
+        self.repulsion = repulsion
+        self.repulsion_scale = repulsion_scale
+        self.kernel_space = kernel_space
+
+    @torch.no_grad()
+    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
+        """The gradient of all particles; arguments as in ``Distiller``."""
+        points = residual.x_0 if self.kernel_space == "clean" else residual.x_t
+        score = -residual.delta.flatten(1)
+        direction = stein_direction(points.flatten(1), score, self.kernel, self.normalize)
+        # The sign flips here, and nowhere else: SVGD's direction is to be added, a gradient is
+        # subtracted. So the gradient holds +K delta and MINUS the repulsion, and a step moves
+        # particles down their residuals and away from one another.
+        weight = -self.weight(schedule, t)
+        scale = schedule.sigma(t) if self.repulsion_scale == "sigma" else 1.0
+        attraction = weight * direction.attraction
+        repulsion = weight * self.repulsion * scale * direction.repulsion
+        gradient = attraction + repulsion
+        scalars = {
+            "gradient_norm": _mean_norm(gradient),
+            "attraction_norm": _mean_norm(attraction),
+            "repulsion_norm": _mean_norm(repulsion),
+            "bandwidth": direction.kernel.bandwidth,
+            "effective_neighbours": effective_neighbours(direction.kernel.matrix),
+            "mean_affinity": mean_affinity(direction.kernel.matrix),
+        }
+        gradient = gradient.view_as(residual.delta).to(residual.x_t.dtype)
+        return Distillation(gradient, scalars, direction.kernel)
+
+
+def surrogate_loss(x: Tensor, gradient: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to x is exactly ``gradient``.
+
+    Its value means nothing: log the norm of the gradient instead.
+
+    Args:
+        x: particles, (N, C, h, w), a differentiable function of what is optimised.
+        gradient: wanted, of the same shape; taken as a constant.
+
+    Returns:
+        <x, gradient>, ().
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if x.shape != gradient.shape:
+        raise ValueError(
+            f"gradient must have the shape of x, {tuple(x.shape)}; got {tuple(gradient.shape)}"
+        )
+    return (at_least_float32(x) * gradient.detach()).sum()
+
+
+def _mean_norm(part: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(part.flatten(1), dim=1).mean()
+
+
+def _check_shapes(x: Tensor, source: Tensor | None, image: Tensor | None, noise: Tensor) -> None:
+    if x.ndim != 4:
+        raise ValueError(f"x must be (N, C, h, w); got {tuple(x.shape)}")
+    for name, other in {"source": source, "noise": noise}.items():
+        if other is not None and other.shape != x.shape:
+            raise ValueError(
+                f"{name} must have the shape of x, {tuple(x.shape)}; got {tuple(other.shape)}"
+            )
+    if image is not None and (len(image), image.shape[2:]) != (len(x), x.shape[2:]):
+        raise ValueError(
+            "conditioning.image must have one image a particle, of the same height and width as "
+            f"x, {tuple(x.shape)}; got {tuple(image.shape)}"
+        )

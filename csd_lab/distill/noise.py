@@ -1,0 +1,83 @@
+"""Randomness as a function of where it is used, never of what was drawn before.
+
+    timestep  = f(seed, step)
+    noise of particle i = g(seed, step, i)
+
+f and g are separate streams, so that methods which use noise differently still see the same
+timesteps. Nothing depends on the batch's layout, the rank, the device or the process: results do
+not change with the number of devices, and a resumed run equals an uninterrupted one.
+"""
+
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csd_lab.distill.checks import check_choice
+
+NoiseMode = Literal["independent", "shared"]
+
+_TIMESTEP, _NOISE = 0, 1
+
+
+def _stream(kind: int, seed: int, step: int, particle: int = 0) -> np.random.Generator:
+    # All four words are hashed at full width; torch's CPU generator keeps 32 bits of a seed.
+    return np.random.default_rng(np.random.SeedSequence((seed, step, particle), spawn_key=(kind,)))
+
+
+def check_seed(seed: int, step: int) -> None:
+    """Raises ValueError unless seed and step are >= 0."""
+    if seed < 0 or step < 0:
+        raise ValueError(f"seed and step must be integers >= 0; got seed={seed}, step={step}")
+
+
+def timestep_generator(seed: int, step: int) -> np.random.Generator:
+    """The generator that a step's timestep is drawn from.
+
+    Args:
+        seed: of the run, >= 0.
+        step: optimisation step, >= 0.
+    """
+    check_seed(seed, step)
+    return _stream(_TIMESTEP, seed, step)
+
+
+def particle_noise(
+    seed: int,
+    step: int,
+    ids: Tensor,
+    shape: tuple[int, ...],
+    mode: NoiseMode = "independent",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Standard normal noise of particles.
+
+    Args:
+        seed: of the run, >= 0.
+        step: optimisation step, >= 0.
+        ids: the particles' identities over the whole run (frame or window numbers, not places in
+            the batch), (N,), integers >= 0.
+        shape: of one particle.
+        mode: ``independent`` noise a particle, or the noise of particle 0 ``shared`` by all.
+        device: of the result. The values are the same on all.
+        dtype: of the result. The values are drawn in float32.
+
+    Returns:
+        (N, *shape).
+
+    Raises:
+        ValueError: a negative seed, step or id, or an unknown mode.
+    """
+    check_choice("noise", mode, get_args(NoiseMode))
+    check_seed(seed, step)
+    particles = ids.tolist()
+    if min(particles, default=0) < 0:
+        raise ValueError(f"ids must be integers >= 0; got {particles}")
+    if mode == "shared":
+        particles = [0] * len(particles)
+    noise = np.empty((len(particles), *shape), np.float32)
+    for row, particle in zip(noise, particles, strict=True):
+        _stream(_NOISE, seed, step, particle).standard_normal(dtype=np.float32, out=row)
+    return torch.from_numpy(noise).to(device, dtype)

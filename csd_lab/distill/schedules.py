@@ -1,0 +1,215 @@
+"""Noise levels, timesteps and weights.
+
+A noise schedule maps a timestep t to the scales a_t and b_t of x_t = a_t x + b_t e, e ~ N(0, I).
+The noise prediction eps of a model gives its score, -eps / b_t, and its estimate of the clean
+particle, x_0 = (x_t - b_t eps) / a_t.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from csd_lab.distill.checks import check_finite, check_positive
+from csd_lab.distill.noise import timestep_generator
+
+
+class NoiseSchedule(ABC):
+    """Scales of signal and noise.
+
+    Attributes:
+        num_steps: timesteps are the integers 0 ... num_steps - 1.
+    """
+
+    num_steps: int
+
+    @abstractmethod
+    def alpha(self, t: Tensor) -> Tensor:
+        """The signal's scale a_t at t, () of int64: ()."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor:
+        """The noise's scale b_t at t, () of int64: ()."""
+
+    @final
+    def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_t = a_t x + b_t e, for clean x and noise of one shape (N, *)."""
+        return self.alpha(t) * x + self.sigma(t) * noise
+
+    @final
+    def remove_noise(self, x_t: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+        """x_0 = (x_t - b_t eps) / a_t, for noisy x_t and (predicted) noise of one shape (N, *)."""
+        return (x_t - self.sigma(t) * noise) / self.alpha(t)
+
+
+@final
+class VariancePreserving(NoiseSchedule):
+    """a_t = sqrt(abar_t), b_t = sqrt(1 - abar_t): Ho et al. 2020, arXiv 2006.11239.
+
+    Args:
+        alphas_cumprod: abar_t, (T,), each in (0, 1].
+    """
+
+    def __init__(self, alphas_cumprod: Tensor) -> None:
+        table = alphas_cumprod.detach().to("cpu", torch.float64)
+        if table.ndim != 1 or table.numel() == 0 or not bool(((table > 0) & (table <= 1)).all()):
+            raise ValueError(
+                "alphas_cumprod must be (T,), T >= 1, with values in (0, 1]; "
+                f"got shape {tuple(table.shape)} with values {table.flatten()[:3].tolist()} ..."
+            )
+        self.num_steps = table.numel()
+        self._alphas_cumprod = table
+
+    @classmethod
+    def scaled_linear(
+        cls, beta_start: float = 0.00085, beta_end: float = 0.012, num_steps: int = 1000
+    ) -> Self:
+        """Stable Diffusion's: sqrt(beta_t) linear in t, abar_t = prod_{s <= t} (1 - beta_s)."""
+        if not 0 < beta_start <= beta_end < 1 or num_steps < 1:
+            raise ValueError(
+                "beta_start and beta_end must have 0 < beta_start <= beta_end < 1, and num_steps "
+                f"be >= 1; got {beta_start}, {beta_end}, {num_steps}"
+            )
+        root = torch.linspace(beta_start**0.5, beta_end**0.5, num_steps, dtype=torch.float64)
+        return cls((1 - root**2).cumprod(0))
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """sqrt(abar_t), ()."""
+        return self._at(t).sqrt()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - abar_t), ()."""
+        return (1 - self._at(t)).sqrt()
+
+    def _at(self, t: Tensor) -> Tensor:
+        if not 0 <= t < self.num_steps:
+            raise ValueError(f"t must be in 0 ... {self.num_steps - 1}; got {int(t)}")
+        return self._alphas_cumprod[int(t)]
+
+
+class TimestepSampler(ABC):
+    """Draws the timestep that all particles of a step share.
+
+    Args:
+        low: smallest timestep, >= 0.
+        high: one more than the largest timestep.
+    """
+
+    def __init__(self, low: int, high: int) -> None:
+        if not 0 <= low < high:
+            raise ValueError(
+                f"low and high must have 0 <= low < high, high excluded; got {low} and {high}"
+            )
+        self.low, self.high = low, high
+
+    @final
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raises ValueError unless all timesteps are within the schedule."""
+        if self.high > schedule.num_steps:
+            raise ValueError(
+                f"high must be at most the schedule's {schedule.num_steps} steps; "
+                f"got {self.high}: lower the timesteps' high"
+            )
+
+    @final
+    def __call__(self, seed: int, step: int) -> Tensor:
+        """The timestep of a step: a 0-d int64 tensor on the CPU, a function of seed and step."""
+        draw = timestep_generator(seed, step).integers(self.low, self.upper(step))
+        return torch.tensor(int(draw))
+
+    @abstractmethod
+    def upper(self, step: int) -> int:
+        """One more than the largest timestep that a step may draw, in low + 1 ... high."""
+
+
+@final
+class UniformTimesteps(TimestepSampler):
+    """t ~ U{low, ..., high - 1}, as in DreamFusion and CSD (whose [20, 500] is 20 and 501).
+
+    Args:
+        low: smallest timestep, >= 0.
+        high: one more than the largest timestep.
+    """
+
+    def upper(self, step: int) -> int:  # noqa: ARG002
+        """High, at every step."""
+        return self.high
+
+
+@final
+class AnnealedTimesteps(TimestepSampler):
+    """t ~ U{low, ..., high_k - 1}, where high_k falls from ``high`` to ``final`` over the steps.
+
+        high_k = high - (high - final) (k / steps)^power,    k = min(step, steps)
+
+    Large t decide on layout, small t on detail. power = 1 is linear; power = 1/2 is the
+    annealing of HiFA (Zhu & Zhuang 2023, arXiv 2305.18766).
+
+    Args:
+        low: smallest timestep, >= 0.
+        high: one more than the largest timestep at the first step.
+        final: one more than the largest timestep from step ``steps`` on.
+        steps: how many steps the fall takes, >= 1.
+        power: > 0.
+    """
+
+    def __init__(self, low: int, high: int, final: int, steps: int, power: float = 1.0) -> None:
+        super().__init__(low, high)
+        check_positive("power", power)
+        if not low < final <= high:
+            raise ValueError(
+                "final must have low < final <= high; "
+                f"got final={final} with low={low} and high={high}"
+            )
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1; got {steps}")
+        self.final, self.steps, self.power = final, steps, power
+
+    def upper(self, step: int) -> int:
+        """high_k."""
+        done = min(step / self.steps, 1.0) ** self.power
+        return round(self.high - (self.high - self.final) * done)
+
+
+class Weight(ABC):
+    """The weight w(t) of a gradient."""
+
+    @abstractmethod
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """w(t) at t, () of int64: ()."""
+
+
+@final
+class SigmaSquared(Weight):
+    """w(t) = b_t^2, that is 1 - abar_t: DreamFusion (arXiv 2209.14988), CSD."""
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """b_t^2."""
+        return schedule.sigma(t) ** 2
+
+
+@final
+class AlphaSigmaSquared(Weight):
+    """w(t) = a_t b_t^2: Fantasia3D (Chen et al. 2023, arXiv 2303.13873)."""
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """a_t b_t^2."""
+        return schedule.alpha(t) * schedule.sigma(t) ** 2
+
+
+@final
+class Constant(Weight):
+    """w(t) = value: DDS (Hertz et al. 2023, arXiv 2304.07090) with 1.
+
+    Args:
+        value: any finite number.
+    """
+
+    def __init__(self, value: float = 1.0) -> None:
+        check_finite("value", value)
+        self.value = value
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:  # noqa: ARG002
+        """The value, whatever t."""
+        return torch.tensor(self.value, dtype=torch.float64)

@@ -1,0 +1,222 @@
+"""What all metrics share: what they need of a task, per-frame values, and how those are pooled.
+
+A metric is a pure function of tensors (beside it in its file) and a thin
+:class:`torchmetrics.Metric` around it. ``per_frame(artefact)`` gives the values that statistics
+want, ``value(artefact)`` the number of one artefact (local to the process), and ``update`` with
+``compute`` the mean over many artefacts and over all processes.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from csd_lab.types import Artefact, EditTask
+
+RANGE_TOLERANCE = 1e-3
+"""How far outside [0, 1] a frame may be (resampling overshoots); far less than a level of 255."""
+
+
+class Need(NamedTuple):
+    """Something that a task must have for a metric to be defined.
+
+    Attributes:
+        text: completes "needs ...".
+        met: whether a task has it.
+    """
+
+    text: str
+    met: Callable[[EditTask], bool]
+
+
+def _answers(task: EditTask) -> int:
+    return 0 if task.targets is None else task.targets.shape[0]
+
+
+TWO_FRAMES = Need("at least two frames", lambda task: task.source.shape[0] >= 2)
+ONE_ANSWER = Need("exactly one known right answer", lambda task: _answers(task) == 1)
+ANY_ANSWER = Need("a known right answer", lambda task: _answers(task) >= 1)
+SEVERAL_ANSWERS = Need("several known right answers", lambda task: _answers(task) >= 2)
+SOURCE_CAPTION = Need("a caption of the source", lambda task: bool(task.source_caption))
+TARGET_CAPTION = Need(
+    "a caption of the target",
+    lambda task: bool(task.target_caption) or (_answers(task) >= 2 and bool(task.target_captions)),
+)
+
+
+def minimum_size(pixels: int) -> Need:
+    """Frames of at least ``pixels`` x ``pixels``, below which a window or a stage is empty."""
+    return Need(
+        f"frames of at least {pixels} x {pixels} pixels",
+        lambda task: min(task.source.shape[-2:]) >= pixels,
+    )
+
+
+def every_frame(values: Tensor) -> Tensor:
+    """Pools over frames: a clip of 24 frames counts three times one of 8. (V,) -> (V,)."""
+    return values
+
+
+def clip_mean(values: Tensor) -> Tensor:
+    """Pools over clips: the mean of each counts once, however long it is. (V,) -> (1,)."""
+    return values.mean(0, keepdim=True)
+
+
+def clip_std(values: Tensor) -> Tensor:
+    """The population standard deviation within a clip; clips count equally. (V,) -> (1,)."""
+    return values.std(0, correction=0, keepdim=True)
+
+
+def clip_rms(values: Tensor) -> Tensor:
+    """The root mean square of a clip's defined values; clips count equally. (V,) -> (1,)."""
+    return values.square().nanmean(0, keepdim=True).sqrt()
+
+
+def check_frames(name: str, frames: Tensor) -> None:
+    """Refuses what is not a batch of frames in [0, 1].
+
+    Args:
+        name: what to call the tensor in the message.
+        frames: (..., 3, H, W).
+
+    Raises:
+        ValueError: wrong axes, integers, values that are not finite or outside [0, 1].
+    """
+    if frames.ndim < 4 or frames.shape[-3] != 3 or frames.numel() == 0:
+        raise ValueError(f"{name} must be (..., 3, H, W) and not empty, got {tuple(frames.shape)}")
+    if not frames.is_floating_point():
+        raise ValueError(
+            f"{name} must be floating point in [0, 1], got {frames.dtype}: divide by 255"
+        )
+    low, high = frames.aminmax()
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise ValueError(f"{name} must be finite, got NaN or infinity: the edit has diverged")
+    if low < -RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
+        raise ValueError(
+            f"{name} must lie in [0, 1], got [{float(low):.3g}, {float(high):.3g}]: clamp"
+        )
+
+
+def prepared(artefact: Artefact, device: torch.device) -> Artefact:
+    """The artefact, checked, in float32 on ``device``; its own tensors where nothing changes.
+
+    Raises:
+        ValueError: frames out of range, or edited, source and targets of different shapes.
+    """
+    edited, task = artefact
+    check_frames("edited", edited)
+    check_frames("source", task.source)
+    if edited.shape != task.source.shape:
+        shapes = f"{tuple(edited.shape)} and {tuple(task.source.shape)}"
+        raise ValueError(f"edited and source must have one shape (F, 3, H, W), got {shapes}")
+    targets = task.targets
+    if targets is not None:
+        check_frames("targets", targets)
+        if targets.shape[1:] != task.source.shape:
+            shapes = f"{tuple(targets.shape)} for a source of {tuple(task.source.shape)}"
+            raise ValueError(f"targets must be (A, F, 3, H, W), got {shapes}")
+        if task.target_captions and len(task.target_captions) != targets.shape[0]:
+            counts = f"{len(task.target_captions)} for {targets.shape[0]} targets"
+            raise ValueError(f"target_captions must be empty or one for each target, got {counts}")
+        targets = targets.to(device, torch.float32)
+    source = task.source.to(device, torch.float32)
+    return Artefact(edited.to(device, torch.float32), task._replace(source=source, targets=targets))
+
+
+class ArtefactMetric(Metric, ABC):
+    """A number that says how an artefact did, with its values frame by frame.
+
+    A subclass states ``basename``, ``needs``, ``unit``, ``pool``, ``higher_is_better`` and the plot
+    range, and implements ``_per_frame``. Values that are undefined are NaN: they are left out
+    of every mean and counted in the state ``undefined``, never taken for 0.
+
+    Over several artefacts: the mean of what ``pool`` makes of each one's per-frame values
+    (``every_frame``: mean over all frames; ``clip_*``: mean over clips). NaN if nothing is
+    defined. All states are sums, so any number of processes gives the result of one.
+
+    Args:
+        tag: the backbone's name, which becomes part of the metric's: another backbone is another
+            metric. "" for metrics that need no network.
+
+    Attributes:
+        name: ``basename`` or ``basename_tag``, such as ``psnr_target`` or ``clip_direction_l14``.
+    """
+
+    basename: ClassVar[str]
+    needs: ClassVar[tuple[Need, ...]] = ()
+    unit: ClassVar[str] = ""
+    pool: Callable[[Tensor], Tensor] = staticmethod(every_frame)
+
+    is_differentiable = False
+    full_state_update = False
+
+    total: Tensor
+    count: Tensor
+    undefined: Tensor
+
+    def __init__(self, tag: str = "") -> None:
+        super().__init__()
+        self.name = f"{self.basename}_{tag}" if tag else self.basename
+        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("undefined", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    @classmethod
+    def missing(cls, task: EditTask) -> str:
+        """Why the metric is not defined for a task, as "needs ..."; "" where it is."""
+        lacks = [need.text for need in cls.needs if not need.met(task)]
+        return f"needs {' and '.join(lacks)}" if lacks else ""
+
+    @classmethod
+    def applies_to(cls, task: EditTask) -> bool:
+        """Whether the task has all that the metric needs."""
+        return not cls.missing(task)
+
+    @abstractmethod
+    def _per_frame(self, artefact: Artefact) -> Tensor:
+        """The values of a prepared artefact that the metric applies to: (F,) or (F - 1,)."""
+
+    @torch.no_grad()
+    def per_frame(self, artefact: Artefact) -> Tensor:
+        """The metric frame by frame, undefined values as NaN.
+
+        Returns:
+            (F,), or (F - 1,) for metrics of neighbouring frames; float32 on the metric's device.
+
+        Raises:
+            ValueError: the metric does not apply to the task, or the artefact is malformed.
+        """
+        if lacks := self.missing(artefact.task):
+            raise ValueError(f"{self.name} does not apply to {artefact.task.name!r}: it {lacks}")
+        return self._per_frame(prepared(artefact, self.device)).to(self.device)
+
+    def value(self, artefact: Artefact) -> Tensor:
+        """The metric of one artefact, 0-d, without touching the states or other processes."""
+        return self.pool(self.per_frame(artefact)).nanmean()
+
+    def update(self, artefact: Artefact) -> None:
+        """Takes one artefact in.
+
+        Raises:
+            ValueError: see :meth:`per_frame`.
+        """
+        values = self.pool(self.per_frame(artefact))
+        defined = ~values.isnan()
+        self.total += values.nansum()
+        self.count += defined.sum()
+        self.undefined += (~defined).sum()
+
+    def compute(self) -> Tensor:
+        """The mean over all that was taken in, in all processes, 0-d; NaN if nothing is defined."""
+        return self.total / self.count
+
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Draws ``val``, or what :meth:`compute` gives, between the plot bounds with matplotlib.
+
+        Returns:
+            Figure and axes.
+        """
+        return self._plot(val, ax)

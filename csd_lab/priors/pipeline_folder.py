@@ -1,0 +1,203 @@
+"""Folders in diffusers' pipeline format: found, and checked before any network is loaded.
+
+A folder holds ``model_index.json`` and a subfolder for each part. Only the five parts that a
+prior needs are looked at; a safety checker is neither fetched nor loaded. Weights are read from
+safetensors alone, since pickled ones can run code when they are loaded.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, final
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+
+EMBEDDED = "embedded"
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
+
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model",
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+}
+"""The networks of a pipeline, and the stem of the files that hold their weights."""
+
+PICKLES = (".bin", ".ckpt", ".pt", ".pth")
+
+PREDICTIONS = ("epsilon", "v_prediction")
+
+FETCHED = (
+    "model_index.json",
+    "scheduler/*.json",
+    "tokenizer/*.json",
+    "tokenizer/*.txt",
+    *(f"{part}/config.json" for part in WEIGHTS),
+    *(f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items()),
+    *(f"{part}/{stem}.safetensors.index.json" for part, stem in WEIGHTS.items()),
+    *(f"{part}/{stem}-?????-of-?????.safetensors" for part, stem in WEIGHTS.items()),
+)
+"""What is fetched of a model on the hub."""
+
+
+@final
+@dataclass(frozen=True)
+class PipelineFolder:
+    """A complete pipeline folder.
+
+    Attributes:
+        root: the folder.
+        unet: configuration of the noise predictor.
+        vae: configuration of the autoencoder.
+        text_encoder: configuration of the text encoder.
+        scheduler: configuration of the scheduler, with the noise schedule.
+    """
+
+    root: Path
+    unet: dict[str, Any]
+    vae: dict[str, Any]
+    text_encoder: dict[str, Any]
+    scheduler: dict[str, Any]
+
+
+def open_pipeline(
+    path: str | Path, embedded: str, images: int, local_files_only: bool = False
+) -> PipelineFolder:
+    """Find a pipeline and check that it is whole, before any network is loaded.
+
+    Args:
+        path: its folder, the name of a model on the hub (owner/name), or ``embedded`` for the one
+            that this package ships.
+        embedded: name of the shipped folder.
+        images: how many latents the unet takes beside each other: 1 for text-to-image, 2 with an
+            image condition.
+        local_files_only: take a model of the hub from the local cache and never fetch it.
+
+    Returns:
+        The folder and its configurations.
+
+    Raises:
+        ValueError: there is no such pipeline, a part is missing or broken, weights are there only
+            as pickles, or the parts are not those of such a prior.
+    """
+    root = _find(path, embedded, local_files_only)
+    _read(root, "model_index.json")
+    scheduler = _read(root, "scheduler/scheduler_config.json")
+    configs = {part: _read(root, f"{part}/config.json") for part in WEIGHTS}
+    for part, stem in WEIGHTS.items():
+        _check_weights(root, part, stem)
+    tokenizer = root / "tokenizer"
+    files = {file.name for file in tokenizer.iterdir()} if tokenizer.is_dir() else set()
+    if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
+        _refuse(root, "the tokenizer is missing (tokenizer.json, or vocab.json with merges.txt)")
+    folder = PipelineFolder(root, scheduler=scheduler, **configs)
+    _check_kinds(folder)
+    _check_channels(folder, images)
+    return folder
+
+
+def _find(path: str | Path, embedded: str, local_files_only: bool) -> Path:
+    if str(path) == EMBEDDED:
+        if not (ASSETS / embedded).is_dir():
+            raise ValueError(
+                f"path={EMBEDDED!r} is not installed ({ASSETS / embedded} is missing): reinstall "
+                "the package, or pass a folder or the name of a model on the hub"
+            )
+        return ASSETS / embedded
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(path)
+    if folder.exists() or not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name):
+        raise ValueError(
+            f"path must be a pipeline's folder, the name of a model on the hub (owner/name) or "
+            f"{EMBEDDED!r}; there is no folder {name!r}"
+        )
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=list(FETCHED), local_files_only=local_files_only)
+        )
+    except (OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"path={name!r} is no folder here, and could not be fetched from the hub: {reason}"
+        ) from error
+
+
+def _refuse(root: Path, reason: str) -> NoReturn:
+    raise ValueError(
+        f"path={str(root)!r} is no complete pipeline: {reason}; pass a folder that diffusers' "
+        "save_pretrained wrote, with safetensors"
+    )
+
+
+def _read(root: Path, name: str) -> dict[str, Any]:
+    """A JSON object of the folder."""
+    if not (root / name).is_file():
+        _refuse(root, f"{name} is missing")
+    try:
+        content = json.loads((root / name).read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        _refuse(root, f"{name} does not hold a JSON object")
+    return content
+
+
+def _check_weights(root: Path, part: str, stem: str) -> None:
+    """Raises ValueError unless a network's safetensors are there and whole."""
+    names = [f"{stem}.safetensors"]
+    index = f"{part}/{stem}.safetensors.index.json"
+    if (root / index).is_file():
+        shards = _read(root, index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            _refuse(root, f"{index} names no file")
+        names = sorted({Path(str(shard)).name for shard in shards.values()})
+    for name in names:
+        file = root / part / name
+        if not file.is_file():
+            pickles = [each.name for each in (root / part).iterdir() if each.suffix in PICKLES]
+            hint = f", and {min(pickles)} is a pickle, which is never loaded" if pickles else ""
+            _refuse(root, f"{part}/{name} is missing{hint}")
+        try:
+            with safe_open(file, framework="pt"):  # reads the header and compares the size
+                pass
+        except (SafetensorError, OSError) as error:
+            _refuse(root, f"{part}/{name} is broken ({error})")
+
+
+def _check_kinds(folder: PipelineFolder) -> None:
+    """Raises ValueError unless the parts are those of a Stable Diffusion 1 or 2, and fit."""
+    kinds = {
+        "unet": (folder.unet.get("_class_name"), "UNet2DConditionModel"),
+        "vae": (folder.vae.get("_class_name"), "AutoencoderKL"),
+        "text_encoder": (folder.text_encoder.get("model_type"), "clip_text_model"),
+    }
+    for part, (kind, expected) in kinds.items():
+        if kind != expected:
+            _refuse(folder.root, f"its {part} must be a {expected}, not a {kind}")
+    prediction = folder.scheduler.get("prediction_type", "epsilon")
+    if prediction not in PREDICTIONS or "FlowMatch" in folder.scheduler.get("_class_name", ""):
+        raise ValueError(
+            f"path={str(folder.root)!r} predicts {prediction} in a schedule of "
+            f"{folder.scheduler.get('_class_name')}; this prior takes models that predict "
+            f"{' or '.join(PREDICTIONS)} in a variance-preserving diffusion: pass one of those"
+        )
+    width = folder.unet.get("cross_attention_dim")
+    features = folder.text_encoder.get("hidden_size", 512)  # left out of the file if it is 512
+    if width != features:
+        _refuse(folder.root, f"its unet reads texts of width {width}, but would get {features}")
+
+
+def _check_channels(folder: PipelineFolder, images: int) -> None:
+    """Raises ValueError unless the unet takes so many latents beside each other."""
+    channels, latent = folder.unet.get("in_channels"), folder.vae.get("latent_channels")
+    if not isinstance(latent, int) or channels == images * latent:
+        return
+    priors = {latent: "StableDiffusion", 2 * latent: "InstructPix2Pix"}
+    remedy = f"load it with {priors[channels]}" if channels in priors else "it fits no prior here"
+    raise ValueError(
+        f"path={str(folder.root)!r} is no pipeline for {priors[images * latent]}: its unet must "
+        f"take {images * latent} channels, and takes {channels}; {remedy}, or pass another folder"
+    )

@@ -1,0 +1,89 @@
+"""Bad input: one line that says what is wrong, a non-zero exit, and no network loaded."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+LIGHT = ("experiment=colours", "trainer.max_steps=2")
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Whatever is told here must be told before a pipeline's weights are read."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("A network was loaded before the input was looked at.")
+
+    monkeypatch.setattr("diffusers.UNet2DConditionModel.from_pretrained", refuse)
+
+
+@pytest.fixture
+def media(tmp_path):
+    """A folder with all kinds of broken media."""
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "text.mp4").write_text("this is no video")
+    (tmp_path / "none").mkdir()
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    for i, size in enumerate([(32, 32), (32, 48)]):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(mixed / f"{i}.png")
+    Image.effect_noise((200, 200), 80).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("data.path=missing.mp4", "prompt=x"), "does not exist"),
+        (("data.path=empty.mp4", "prompt=x"), "is empty"),
+        (("data.path=text.mp4", "prompt=x"), "is not media"),
+        (("data.path=cut.png", "prompt=x"), "cut short"),
+        (("data.path=none", "prompt=x"), "has no png"),
+        (("data.path=mixed", "prompt=x"), "one size"),
+        (("data.path=whole.png",), "prompt must say what to do"),
+        (("data.path=whole.png", "prompt="), "prompt must"),
+        (("data.path=whole.png", "prompt=???"), "prompt must"),
+        (("prompt=[a,b]",), "prompt must be text"),
+        (("prompt=paint the moon",), "must be one of the world's"),
+        (("trainer.max_steps=-1",), "trainer.max_steps must be"),
+        (("trainer.max_steps=0",), "trainer.max_steps must be"),
+        (("seed=-3",), "seed must be"),
+        (("kernel=foo",), "there are identity, imq, mean, rbf"),
+        (("kernel.bandwidth.rule=wide",), "official"),
+        (("method=foo",), "csd_edit"),
+        (("method.timesteps.low=600",), "low < high"),
+        (("method.noise=some",), "independent"),
+        (("guidance.text=.nan",), "finite"),
+        (("kernle=rbf",), "did you mean 'kernel'"),
+        (("data.frames=0",), "frames"),
+        (("prior.max_batch=0",), "max_batch"),
+        (("prior=instruct_pix2pix", "prior.path=none"), "none"),
+        (("hydra.run.dir=text.mp4/run",), "text.mp4"),
+        (("resume=none",), "must be the folder of a run"),
+        (("experiment=foo",), "there are"),
+        (("optimizer.optimizer.lr=-1",), "lr"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_one_line_and_a_non_zero_exit(csd_lab, media, arguments, told):
+    outcome = csd_lab(*arguments)
+    assert outcome.code == 2
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1, outcome.err
+    assert lines[0].startswith("csd-lab: ")
+    assert told in lines[0]
+
+
+def test_timesteps_outside_the_schedule(csd_lab):
+    outcome = csd_lab(*LIGHT, "method.timesteps.high=1001")
+    assert outcome.code == 2
+    assert "1000" in outcome.err
+
+
+def test_nan_in_the_gradient_stops_at_the_last_good_state(csd_lab, tmp_path):
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=40", "optimizer.optimizer.lr=1e38", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert "is not finite for particle" in outcome.err
+    assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+    assert "failed" in (tmp_path / "run" / "report.html").read_text()

@@ -1,0 +1,77 @@
+"""What a user types reaches the config as it was typed, and mistakes are told in one line."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from csd_lab.cli import config_folder, hydra_string, one_line, prepare
+
+TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=200)
+
+
+@given(TEXT)
+@pytest.mark.filterwarnings("ignore")
+def test_quoted_text_comes_back_as_it_was(text):
+    override = OverridesParser.create().parse_override("prompt=" + hydra_string(text))
+    config = OmegaConf.create({"prompt": None})
+    OmegaConf.update(config, "prompt", override.value())
+    assert OmegaConf.to_container(config, resolve=True)["prompt"] == text
+
+
+def test_a_path_of_data_implies_reading_a_file():
+    assert prepare(["data.path=a clip, (1).mp4"]) == ["data=file", "data.path='a clip, (1).mp4'"]
+    assert prepare(["data=file", "data.path=x"]) == ["data=file", "data.path='x'"]
+
+
+@pytest.mark.parametrize("argument", ["prompt='a b'", 'prompt="a"', "prompt=[a,b]", "prompt=null"])
+def test_values_that_are_written_for_hydra_stay(argument):
+    assert prepare([argument]) == [argument]
+
+
+def test_multirun_keeps_sweeps():
+    assert prepare(["-m", "prompt=a,b"]) == ["-m", "prompt=a,b"]
+
+
+def test_own_configs_are_found(tmp_path, monkeypatch):
+    (tmp_path / "configs" / "experiment").mkdir(parents=True)
+    (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nseed: 77\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("run", overrides=[*prepare([]), "experiment=mine"])
+    assert config.seed == 77
+
+
+def test_resume_wants_a_run_folder(tmp_path):
+    with pytest.raises(ValueError, match="must be the folder of a run"):
+        prepare([f"resume={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("kernel=foo", "identity, imq, mean, rbf"),
+        ("kernle=rbf", "did you mean 'kernel';"),
+        ("guidance.text=(", "put a value with special characters in quotes"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(override, told):
+    with (
+        initialize_config_dir(str(config_folder()), version_base="1.3"),
+        pytest.raises(Exception) as caught,
+    ):  # noqa: PT011
+        compose("run", overrides=[override])
+    line = one_line(caught.value)
+    assert told in line
+    assert "\n" not in line
+
+
+def test_config_folder_is_the_checkout_s():
+    assert (config_folder() / "run.yaml").is_file()
+    assert config_folder() == Path(__file__).resolve().parents[2] / "configs"

@@ -1,0 +1,86 @@
+"""Every config file composes, and its keys are arguments of what it builds."""
+
+import inspect
+from importlib import import_module
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from csd_lab.cli import config_folder
+
+CHOICES = sorted(
+    (path.parent.name, path.stem)
+    for path in config_folder().glob("*/*.yaml")
+    if path.parent.name not in ("hydra", "train", "experiment")
+)
+EXPERIMENTS = sorted(path.stem for path in config_folder().glob("experiment/*.yaml"))
+GIVEN_AT_LAUNCH = {"folder", "frames", "prompt", "prior"}
+
+
+def composed(*overrides):
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return compose("run", overrides=list(overrides))
+
+
+def targets(node):
+    """All nodes below (and with) this one that name a target."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield node
+        for key in node:
+            yield from targets(node[key])
+    elif isinstance(node, ListConfig):
+        for item in node:
+            yield from targets(item)
+
+
+def bind(node):
+    """Fails unless the node's keys are arguments of its target, and none is missing."""
+    module, name = node["_target_"].rsplit(".", 1)
+    target = getattr(import_module(module), name)
+    keys = {key for key in node if not str(key).startswith("_")}
+    signature = inspect.signature(target)
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    unknown = keys - set(signature.parameters)
+    assert open_ended or not unknown, f"{node['_target_']} has no argument {unknown}"
+    required = {
+        key
+        for key, p in signature.parameters.items()
+        if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+    lacking = required - keys - GIVEN_AT_LAUNCH
+    assert node.get("_partial_") or not lacking, f"{node['_target_']} needs {lacking}"
+
+
+@pytest.mark.parametrize(("group", "choice"), CHOICES)
+def test_every_choice_binds_to_its_target(group, choice):
+    config = composed(f"{group}={choice}")
+    nodes = list(targets(config[group]))
+    assert nodes or group in ("method", "callbacks")
+    for node in nodes:
+        bind(node)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes_and_says_what_it_claims(experiment):
+    config = composed(f"experiment={experiment}")
+    for node in targets(config):
+        bind(node)
+    text = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert head[0].startswith("# @package _global_")
+    assert len(head) >= 2, "an experiment begins with a comment: what it claims"
+
+
+def test_the_defaults_resolve():
+    config = composed()
+    OmegaConf.resolve(config)
+
+
+def test_a_mistyped_key_is_refused():
+    with pytest.raises(ConfigCompositionException):
+        composed("kernel.bandwith.scale=2")

@@ -1,0 +1,103 @@
+"""Whole runs of the program: what they leave, and that stopping changes nothing."""
+
+import csv
+import json
+import signal
+import time
+
+import pytest
+import torch
+from processes import start
+
+from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.data import read_media
+
+LIGHT = ("experiment=colours", "data.frames=5", "metrics=pixels")
+
+
+def latents(folder):
+    return torch.load(folder.checkpoint, weights_only=True)["state_dict"]["latents"]
+
+
+def test_a_run_leaves_everything(csd_lab, tmp_path):
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=20", "hydra.run.dir=run")
+    assert outcome.code == 0, outcome.err
+    folder = RunFolder(tmp_path / "run")
+    assert len(read_media(folder.edited).frames) == 5
+    assert read_media(folder.side_by_side).frames.shape[-1] > 2 * 16
+    assert folder.contact_sheet.is_file()
+    assert len(list(folder.previews.glob("*.png"))) == 1
+    assert {path.name for path in folder.plots.glob("*.png")} >= {"kernel.png"}
+    rows = list(csv.DictReader(folder.steps.open()))
+    assert [int(row["step"]) for row in rows] == list(range(20))
+    assert all(float(row["ksd"]) >= 0 for row in rows)
+    results = json.loads(folder.results.read_text())
+    assert results["steps"] == 20
+    assert "psnr_answer" in results["metrics"] or "psnr_target" in results["metrics"]
+    assert "finished" in folder.report.read_text()
+    assert "report.html" in outcome.out
+
+
+HOSTILE = "<script>alert('x')</script> ../../etc \"quotes\" ${oc.env:HOME} [bold] 日本 عربى\nline " + "z" * 2000
+
+
+def test_what_a_user_typed_is_text_everywhere(csd_lab, tmp_path):
+    (tmp_path / "in").mkdir()
+    csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=first")
+    clip = str(tmp_path / "first" / "edited.mp4")
+    outcome = csd_lab(
+        "experiment=colours", "metrics=pixels", "data=file", f"data.path={clip}", "prior.size=16",
+        f"prompt={HOSTILE}", "trainer.max_steps=2", "hydra.run.dir=second",
+    )
+    assert outcome.code == 0, outcome.err
+    page = (tmp_path / "second" / "report.html").read_text()
+    assert "<script>alert('x')" not in page
+    assert "&lt;script&gt;alert" in page
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "in", "second"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, number, code):
+    steps = "trainer.max_steps=300"
+    whole = start(tmp_path, *LIGHT, steps, "hydra.run.dir=whole")
+    stopped = start(tmp_path, *LIGHT, steps, "hydra.run.dir=stopped")
+    folder = RunFolder(tmp_path / "stopped")
+    while not list(folder.previews.glob("*.png")):
+        assert stopped.poll() is None, stopped.communicate()
+        time.sleep(0.01)
+    stopped.send_signal(number)
+    out, err = stopped.communicate(timeout=120)
+    assert stopped.returncode == code, err
+    done = json.loads(folder.results.read_text())["steps"]
+    assert 20 <= done < 300
+    assert "csd-lab resume=" in out
+    assert "interrupted" in folder.report.read_text()
+    again = start(tmp_path, "resume=stopped")
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert whole.wait(timeout=120) == 0
+    undisturbed = RunFolder(tmp_path / "whole")
+    assert torch.equal(latents(folder), latents(undisturbed))
+    assert folder.steps.read_text() == undisturbed.steps.read_text()
+    assert json.loads(folder.results.read_text()) == json.loads(undisturbed.results.read_text())
+
+
+def test_a_run_can_be_made_longer(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "trainer.max_steps=10", "hydra.run.dir=a").code == 0
+    assert csd_lab("resume=a", "trainer.max_steps=20").code == 0
+    assert csd_lab(*LIGHT, "trainer.max_steps=20", "hydra.run.dir=b").code == 0
+    assert torch.equal(latents(RunFolder(tmp_path / "a")), latents(RunFolder(tmp_path / "b")))
+
+
+def test_resume_does_not_become_another_run(csd_lab):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    outcome = csd_lab("resume=a", "kernel=imq")
+    assert outcome.code == 2
+    assert "only trainer.*" in outcome.err
+
+
+def test_a_finished_run_is_not_done_again(csd_lab):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    outcome = csd_lab("resume=a")
+    assert outcome.code == 0
+    assert "finished" in outcome.out
