@@ -19,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 log = logging.getLogger(__name__)
 
+WRONG_INPUT = (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError)
+"""What parts raise about their settings and input before anything runs."""
+
 TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 """Settings whose value is taken as it was typed, whatever characters it holds."""
 
@@ -36,8 +39,7 @@ def main() -> None:
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
-        log.debug("The command failed.", exc_info=True)
+    except WRONG_INPUT as error:
         sys.exit(fail(error))
 
 
@@ -45,7 +47,11 @@ def job(config: DictConfig) -> None:
     """Run one composed config in the folder that Hydra made for it."""
     from csd_lab.launch import launch  # heavy: not needed for --help or a mistyped override
 
-    code = launch(config, Path(HydraConfig.get().runtime.output_dir))
+    try:
+        code = launch(config, Path(HydraConfig.get().runtime.output_dir))
+    except WRONG_INPUT as error:  # here, since Hydra prints lines of its own about errors of a job
+        log.exception("Nothing was run.")
+        code = fail(error)
     if code:
         sys.exit(code)
 

@@ -8,25 +8,33 @@ import json
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, cast, get_args
 
 import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from csd_lab.callbacks import GracefulStop, RunFolder, Status, write_page
+from csd_lab.callbacks import GracefulStop, RunFolder, write_page
 from csd_lab.data import EditData
+from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
 from csd_lab.particles import ParticleModule
 from csd_lab.priors import Prior
+from csd_lab.report import Status
 from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)
+
+GROUPS = ("modality", "method", "kernel", "guidance", "prior", "data", "optimizer")
+"""Config groups whose choices say what a run is."""
 
 RESUMABLE = ("trainer", "callbacks", "logger", "metrics")
 """Groups whose settings may change when a run goes on; the others make it another run."""
@@ -52,14 +60,16 @@ def launch(config: DictConfig, root: Path) -> int:
     folder = RunFolder(root)
     config = settle(config, folder)
     checkpoint = folder.checkpoint if config.resume else None
+    config.resume = None
     check(config)
     quiet_libraries()
     run = build(config, folder)
-    config.resume = None
     with atomic_path(folder.config) as path:
         OmegaConf.save(config, path, resolve=True)
-    announce(config, run, folder)
-    return train(run, folder, checkpoint)
+    facts = describe(config, run)
+    Console().print(table_of("", facts))
+    print(f"folder: {folder.root}")
+    return train(run, folder, checkpoint, facts)
 
 
 def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
@@ -70,7 +80,9 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
             would make it another run.
     """
     if not config.resume:
-        return config
+        choices = HydraConfig.get().runtime.choices
+        named = {group: choices[group] for group in GROUPS}
+        return cast(DictConfig, OmegaConf.merge(config, {"choices": named}))
     if not folder.checkpoint.is_file():
         raise ValueError(
             f"resume: {str(folder.root)!r} holds no checkpoint to go on from; start it anew."
@@ -83,7 +95,8 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
         if key.split(".")[0] not in RESUMABLE or key in RESUMABLE:
             allowed = ", ".join(f"{group}.*" for group in RESUMABLE)
             raise ValueError(
-                f"resume goes on with the run's own settings; only {allowed} may change, got {key!r}."
+                "resume goes on with the run's own settings; "
+                f"only {allowed} may change, got {key!r}."
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
     saved.resume = str(folder.root)
@@ -102,10 +115,14 @@ def check(config: DictConfig) -> None:
         kind = type(OmegaConf.to_object(config).get("prompt")).__name__  # type: ignore[union-attr]
         raise ValueError(f"prompt must be text, got {kind}; put it in quotes.")
     if isinstance(config.prompt, str) and not config.prompt.strip():
-        raise ValueError("prompt must not be empty; say what to do, such as prompt='make it night'.")
+        raise ValueError("prompt must not be empty; say what to do: prompt='make it night'.")
     steps = config.trainer.max_steps
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"trainer.max_steps must be a whole number of at least 1, got {steps!r}.")
+    if config.method.noise not in get_args(NoiseMode):
+        raise ValueError(
+            f"method.noise must be one of {get_args(NoiseMode)}, got {config.method.noise!r}."
+        )
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be a whole number in [0, 2**32), got {config.seed!r}.")
 
@@ -125,6 +142,9 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
     )
     particles = instantiate(config.modality)
+    particles.keywords["optimizer"](
+        [torch.nn.Parameter(torch.zeros(1))]
+    )  # refuses bad settings now
     prior: Prior = instantiate(config.prior)
     data.fit_to(prior.size_multiple)
     module = particles(frames=data.frames, prompt=prompt_for(prior, data.task), prior=prior)
@@ -132,72 +152,80 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
 
 
 def prompt_for(prior: Prior, task: EditTask) -> str:
-    """The text that the prior wants: the instruction, or the caption of the result.
+    """The text that the prior reads: the instruction, or the caption of the result.
+
+    A prior that reads captions takes the instruction for one where there is no caption.
 
     Raises:
         ValueError: if the task lacks it.
     """
-    text = task.instruction if prior.reads == "instruction" else task.target_caption
-    if not text:
-        setting = "prompt" if prior.reads == "instruction" else "data.target_caption"
+    if prior.reads == "caption":
+        return task.target_caption or task.instruction
+    if not task.instruction:
         raise ValueError(
-            f"{type(prior).__name__} needs the {prior.reads}; give it with {setting}=..., "
-            "such as prompt='make it night'."
+            f"prompt must say what to do, since {type(prior).__name__} reads instructions, such as "
+            "prompt='make it night'."
         )
-    return text
+    return task.instruction
 
 
-def train(run: Run, folder: RunFolder, checkpoint: Path | None) -> int:
+def describe(config: DictConfig, run: Run) -> dict[str, str]:
+    """What a run is, in a few words each."""
+    frames, _, height, width = run.data.task.source.shape
+    guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
+    return {
+        "clip": f"{run.data.task.name}, {frames} frames of {width} x {height}",
+        "prompt": run.module.conditioning(torch.tensor([0])).prompt,
+        "method": config.choices.method,
+        "kernel": config.choices.kernel,
+        "guidance": f"{config.choices.guidance} ({guidance})",
+        "prior": config.choices.prior,
+        "steps": str(config.trainer.max_steps),
+        "seed": str(config.seed),
+    }
+
+
+def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> int:
     """Train, write the page whatever comes, and return the exit code."""
     trainer = run.trainer
     try:
         trainer.fit(run.module, run.data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
         log.exception("The run failed at step %d.", trainer.global_step)
-        finish(run, folder, "failed", str(error))
+        finish(run, folder, facts, "failed", str(error))
         print(f"csd-lab: {error} (details: {folder.log})", file=sys.stderr)
         return 1
     trained_with: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     stop = next((c for c in trained_with if isinstance(c, GracefulStop)), None)
     if stop is not None and stop.received is not None:
-        finish(run, folder, "interrupted", f"Stopped by {stop.received.name}.")
+        finish(run, folder, facts, "interrupted", f"Stopped by {stop.received.name}.")
         return 128 + stop.received
-    finish(run, folder, "finished")
+    finish(run, folder, facts, "finished")
     return 0
 
 
-def finish(run: Run, folder: RunFolder, status: Status, message: str = "") -> None:
+def finish(
+    run: Run, folder: RunFolder, facts: dict[str, str], status: Status, message: str = ""
+) -> None:
     """Write the page and tell where it is and how to go on."""
-    write_page(folder, status, run.trainer.global_step, run.trainer.max_steps, run.data.task, message)
-    console = Console()
+    step, steps = run.trainer.global_step, run.trainer.max_steps
+    write_page(folder, status, step, steps, run.data.task, facts, message)
     if folder.results.is_file():
-        console.print(results_table(json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]))
+        metrics = json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]
+        Console().print(table_of("metric", {name: f"{v:.4g}" for name, v in metrics.items()}))
     if status == "interrupted":
-        print(f"Stopped after step {run.trainer.global_step} of {run.trainer.max_steps}.")
+        print(f"Stopped after step {step} of {steps}.")
     if status != "finished":
         print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")
     print(f"Report: {folder.report}")
 
 
-def results_table(metrics: dict[str, float]) -> Table:
-    """The final figures for the terminal."""
-    table = Table("metric", "value", box=SIMPLE_HEAD)
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.4g}")
+def table_of(heading: str, rows: Mapping[str, str]) -> Table:
+    """Names and values for the terminal, where text is text and no markup."""
+    table = Table(heading, "", box=SIMPLE_HEAD, show_header=bool(heading))
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
     return table
-
-
-def announce(config: DictConfig, run: Run, folder: RunFolder) -> None:
-    """Tell what is about to run, in a few lines."""
-    choices = HydraConfig.get().runtime.choices
-    frames, _, height, width = run.data.task.source.shape
-    print(f"{run.data.task.name}: {frames} frames of {width} x {height}")
-    print(f"instruction: {run.module.prompt!r}")
-    print(
-        f"method {choices['method']}, kernel {choices['kernel']}, prior {choices['prior']}, "
-        f"{config.trainer.max_steps} steps, seed {config.seed}"
-    )
-    print(f"folder: {folder.root}")
 
 
 def quiet_libraries() -> None:

@@ -19,7 +19,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +96,6 @@ def composed(*overrides: str) -> DictConfig:
         return compose("run", overrides=list(overrides))
 
 
-
 class Bench:
     """The networks, built once, and the edits that they make.
 
@@ -156,7 +155,6 @@ class Bench:
         return sampler(data.frames, prompt_for(self.prior, data.task))
 
 
-
 def interval(values: np.ndarray) -> tuple[float, float]:
     """Mean and half width of its 95 % t-interval; NaN where there are fewer than two values."""
     if len(values) < 2:
@@ -178,7 +176,9 @@ def per_clip(rows: list[dict], method: str, metric: str) -> dict[int, float]:
 def table(rows: list[dict], methods: list[str], title: str) -> Table:
     """Means with intervals, and below each the paired difference to the first method."""
     shown = [m for m in METRICS if any(m in row["metrics"] for row in rows)]
-    out = Table("method", *(m + (" ↓" if m in LOWER_IS_BETTER else " ↑") for m in shown), title=title)
+    out = Table(
+        "method", *(m + (" ↓" if m in LOWER_IS_BETTER else " ↑") for m in shown), title=title
+    )
     for method in methods:
         means, differences = [], []
         for metric in shown:
@@ -232,7 +232,8 @@ def main() -> None:
                 file.flush()
     chosen = {cell for cell, _ in wanted}
     rows = [
-        row for row in read(options.file)
+        row
+        for row in read(options.file)
         if Cell(row["method"], row["clip"], row["instruction"], row["seed"]) in chosen
     ]
     console = Console(width=240)

@@ -8,8 +8,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from csd_lab.callbacks.csv_log import read_rows
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.callbacks.result import particle_module
+from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.report import plot_kernels, plot_scalars
 
 

@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from csd_lab.callbacks.result import artefact
 from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.files import atomic_path
-from csd_lab.metrics import MetricSuite
+from csd_lab.metrics import ArtefactMetric, MetricSuite
 
 
 @final
@@ -45,10 +45,21 @@ class Evaluate(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write metrics.json: the figures, and why others are not there."""
         result = artefact(trainer, pl_module)
+        values = self.suite.evaluate(result)
         content = {
             "steps": trainer.global_step,
-            "metrics": self.suite.evaluate(result),
+            "metrics": values,
+            "notes": {name: note(self.suite.metrics[name]) for name in values},
             "skipped": self.suite.skipped(result.task),
         }
         with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
             path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def note(metric: ArtefactMetric) -> dict[str, str | bool | None]:
+    """What a reader must know of a metric: its meaning, its unit, and which way is better."""
+    return {
+        "meaning": (metric.__doc__ or "").strip().split("\n")[0],
+        "higher_is_better": metric.higher_is_better,
+        "unit": metric.unit,
+    }

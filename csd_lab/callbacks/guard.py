@@ -34,6 +34,6 @@ class NonFiniteGuard(pl.Callback):
         particles = ", ".join(str(i) for i in step.ids[~finite].tolist())
         raise NonFiniteGradientError(
             f"The gradient of step {step.number} is not finite for particle {particles} "
-            f"(t = {int(step.timestep)}). The last good state is checkpointed: go on from it with a "
-            "smaller optimizer.optimizer.lr or guidance.text."
+            f"(t = {int(step.timestep)}). The last good state is checkpointed; try a smaller "
+            "optimizer.optimizer.lr or guidance.text."
         )

@@ -1,4 +1,4 @@
-"""Videos and pictures of a run: previews on the way, the edited clip beside its source at the end."""
+"""Videos and pictures of a run: previews on the way, the edited clip beside others at the end."""
 
 from collections.abc import Callable
 from typing import Any, final
@@ -81,7 +81,11 @@ class WriteMedia(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, result: Artefact
     ) -> dict[str, Tensor]:
         particles = particle_module(module)
-        if self.alone is None or result.task.targets is None or particles.prior.reads != "instruction":
+        if (
+            self.alone is None
+            or result.task.targets is None
+            or particles.prior.reads != "instruction"
+        ):
             return {}
         data = edit_data(trainer)
         frames = data.frames.to(particles.device)

@@ -1,1 +1,68 @@
 """report.html of a run, from what lies in its folder."""
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.report import MetricNote, RunPage, Status, write_run_page
+from csd_lab.types import EditTask
+
+PACKAGES = ("csd-lab", "torch", "diffusers", "transformers", "pytorch-lightning", "hydra-core")
+LOG_LINES = 200
+
+
+def write_page(
+    folder: RunFolder,
+    status: Status,
+    step: int,
+    steps: int,
+    task: EditTask,
+    facts: Mapping[str, str],
+    message: str = "",
+) -> None:
+    """Write the page of a run with whatever it has so far.
+
+    Args:
+        folder: of the run.
+        status: how it ended.
+        step: steps done.
+        steps: steps wanted.
+        task: what was to be edited.
+        facts: what the run is, by name.
+        message: why it ended, if not because it was finished.
+
+    Raises:
+        ValueError: if the status is unknown.
+    """
+    results = json.loads(_read(folder.results) or "{}")
+    page = RunPage(
+        title=task.name,
+        prompt=task.instruction or task.target_caption,
+        status=status,
+        message=message,
+        step=step,
+        steps=steps,
+        facts=facts,
+        metrics=results.get("metrics", {}),
+        notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
+        skipped=results.get("skipped", {}),
+        videos={"": folder.side_by_side},
+        pictures={"contact sheet": folder.contact_sheet},
+        plots={path.stem: path for path in sorted(folder.plots.glob("*.png"))},
+        config=_read(folder.config),
+        command=shlex.join(["csd-lab", *sys.argv[1:]]),
+        resume=shlex.join(["csd-lab", f"resume={folder.root}"]),
+        environment={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        log="\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),
+    )
+    write_run_page(folder.report, page)
+
+
+def _read(path: Path) -> str:
+    """Text of a file; "" if it is not there."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""Weights & Biases: online where somebody is logged in, offline and without a question elsewhere."""
+"""Weights & Biases: online where somebody is logged in, else offline and without a question."""
 
 import json
 import os

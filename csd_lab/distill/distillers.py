@@ -95,10 +95,11 @@ class Distiller(ABC):
             The residual of these particles.
 
         Raises:
-            ValueError: shapes do not fit, or a source is needed and missing.
+            ValueError: shapes or the number of texts do not fit x, or a needed source is missing.
         """
-        _check_shapes(x, source, conditioning.image, noise)
-        return self.rule(prior, Particles(x, source, conditioning, noise, t))
+        particles = Particles(x, source, conditioning, noise, t)
+        _check(particles)
+        return self.rule(prior, particles)
 
     @abstractmethod
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
@@ -238,7 +239,8 @@ def _mean_norm(part: Tensor) -> Tensor:
     return torch.linalg.vector_norm(part.flatten(1), dim=1).mean()
 
 
-def _check_shapes(x: Tensor, source: Tensor | None, image: Tensor | None, noise: Tensor) -> None:
+def _check(particles: Particles) -> None:
+    x, source, conditioning, noise, _ = particles
     if x.ndim != 4:
         raise ValueError(f"x must be (N, C, h, w); got {tuple(x.shape)}")
     for name, other in {"source": source, "noise": noise}.items():
@@ -246,8 +248,16 @@ def _check_shapes(x: Tensor, source: Tensor | None, image: Tensor | None, noise:
             raise ValueError(
                 f"{name} must have the shape of x, {tuple(x.shape)}; got {tuple(other.shape)}"
             )
+    image = conditioning.image
     if image is not None and (len(image), image.shape[2:]) != (len(x), x.shape[2:]):
         raise ValueError(
             "conditioning.image must have one image a particle, of the same height and width as "
             f"x, {tuple(x.shape)}; got {tuple(image.shape)}"
         )
+    for name in ("prompt", "source_prompt", "negative_prompt"):
+        text = getattr(conditioning, name)
+        if not isinstance(text, str) and len(text) != len(x):
+            raise ValueError(
+                f"conditioning.{name} must be one string for all particles, or a tuple with one "
+                f"for each of the {len(x)}; got {len(text)}"
+            )

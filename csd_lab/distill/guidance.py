@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from csd_lab.distill.checks import check_finite
-from csd_lab.distill.kernels import at_least_float32
 from csd_lab.distill.schedules import NoiseSchedule
 from csd_lab.types import Text
 
@@ -183,7 +182,7 @@ def _merge(terms: Iterable[tuple[Branch, float]]) -> dict[Branch, float]:
 
 
 def _combine(x_t: Tensor, terms: Iterable[tuple[float, Tensor]]) -> Tensor:
-    noise = torch.zeros_like(at_least_float32(x_t))
+    noise = torch.zeros_like(x_t, dtype=torch.promote_types(x_t.dtype, torch.float32))
     for coefficient, prediction in terms:
         noise = noise + coefficient * prediction.to(noise.dtype)
     return noise

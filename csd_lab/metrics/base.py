@@ -135,7 +135,8 @@ class ArtefactMetric(Metric, ABC):
 
     Over several artefacts: the mean of what ``pool`` makes of each one's per-frame values
     (``every_frame``: mean over all frames; ``clip_*``: mean over clips). NaN if nothing is
-    defined. All states are sums, so any number of processes gives the result of one.
+    defined. All states are sums, so any number of processes gives the result of one. In a
+    ``MetricCollection`` pass ``compute_groups=False``: it takes metrics with equal sums for one.
 
     Args:
         tag: the backbone's name, which becomes part of the metric's: another backbone is another

@@ -247,7 +247,7 @@ def _load(model: str, pretrained: str | None) -> tuple[nn.Module, Callable[[list
     folder = _local_folder(model)
     source = model if folder is None else f"{_SCHEMES[0]}{folder}"
     from_hub = folder is None and not (pretrained and Path(pretrained).is_file())
-    with _guarded(from_hub):
+    with _guarded(offline=model == "embedded" or (from_hub and not _hub_answers())):
         try:
             network = open_clip.create_model(
                 source,
@@ -289,22 +289,23 @@ def _load_failure(model: str, pretrained: str | None, from_hub: bool, error: Exc
 
 
 @contextmanager
-def _guarded(from_hub: bool) -> Iterator[None]:
-    """Inside, torch never unpickles, and an unreachable hub fails at once instead of in a minute.
+def _guarded(offline: bool) -> Iterator[None]:
+    """Inside, torch never unpickles and, if ``offline``, the hub's client asks its cache only.
 
-    Without a connection the hub's client asks its local cache only, so what was downloaded before
-    still loads. The loader's own log lines are left out: a failure is told once, by the caller.
+    So an unreachable hub fails at once instead of after a minute of retries, and what was
+    downloaded before still loads. The loader's own log lines are left out: a failure is told once,
+    by the caller.
     """
-    offline, forced = hub_constants.HF_HUB_OFFLINE, os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
+    before, forced = hub_constants.HF_HUB_OFFLINE, os.environ.get("TORCH_FORCE_WEIGHTS_ONLY_LOAD")
     silenced = logging.root.manager.disable
     # open_clip retries a failed safe load with the unsafe default of older torch versions.
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     logging.disable(logging.CRITICAL)
-    hub_constants.HF_HUB_OFFLINE = offline or (from_hub and not _hub_answers())
+    hub_constants.HF_HUB_OFFLINE = before or offline
     try:
         yield
     finally:
-        hub_constants.HF_HUB_OFFLINE = offline
+        hub_constants.HF_HUB_OFFLINE = before
         logging.disable(silenced)
         if forced is None:
             del os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"]

@@ -56,6 +56,7 @@ def export_pipeline(
     )
     with _replacing(folder) as fresh:
         pipeline.save_pretrained(fresh, safe_serialization=True)
+        _load_in_single_precision(fresh / "text_encoder" / "config.json")
 
 
 def load_parts(
@@ -105,6 +106,12 @@ def _half(network: torch.nn.Module) -> torch.nn.Module:
     return copy.deepcopy(network).half().eval()
 
 
+def _load_in_single_precision(config: Path) -> None:
+    """Make transformers load a half-precision tower as diffusers loads the rest by default."""
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "dtype": "float32"}, indent=2) + "\n")
+
+
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
     """Give a new folder to fill, which takes the place of ``folder`` once it is complete."""
@@ -113,6 +120,8 @@ def _replacing(folder: Path) -> Iterator[Path]:
     try:
         fresh.chmod(0o755)
         yield fresh
+        for path in fresh.rglob("*.safetensors"):
+            path.chmod(0o644)
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         if folder.exists():
             folder.replace(old / "old")

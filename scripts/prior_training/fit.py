@@ -156,7 +156,7 @@ def fit(module: Stage, batches: Batches, name: str, options: FitOptions) -> None
         callbacks=[
             keeper,
             KeepFinalState(latest),
-            WeightAveraging(multi_avg_fn=partial(average, options.ema)),
+            WeightAveraging(use_buffers=False, multi_avg_fn=partial(average, options.ema)),
             pl.callbacks.TQDMProgressBar(refresh_rate=25),
         ],
         logger=CSVLogger(options.folder, name="log", version=name),

@@ -108,5 +108,4 @@ def test_collaborative_distillation_of_a_gaussian() -> None:
     together, apart = distil(0.0), distil(1.0)
     assert together.mean() == pytest.approx(0.5, abs=0.05)
     assert apart.mean() == pytest.approx(0.5, abs=0.05)
-    print(together.std(0).mean(), apart.std(0).mean())
-    assert apart.std(0).mean() > together.std(0).mean()
+    assert apart.std(0).mean() > 2 * together.std(0).mean()

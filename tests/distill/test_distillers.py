@@ -386,5 +386,7 @@ def test_shapes_are_checked() -> None:
         distiller(prior, x[0], source, conditioning, noise, t)
     with pytest.raises(ValueError, match=r"conditioning\.image must have one image a particle"):
         distiller(prior, x, source, conditioning._replace(image=x[:2]), noise, t)
+    with pytest.raises(ValueError, match=r"conditioning\.prompt must be .* each of the 5; got 2"):
+        distiller(prior, x, source, conditioning._replace(prompt=("A", "A")), noise, t)
     with pytest.raises(ValueError, match="gradient must have the shape of x"):
         surrogate_loss(x, x[:1])

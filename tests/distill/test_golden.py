@@ -272,9 +272,7 @@ def test_region_trajectory() -> None:
         noise = torch.cat([run.noise(step, k, (2, 4, 64, 64)) for k in range(len(windows))])
         conditioning, t = Conditioning(prompts * len(windows), image=base), run.timesteps[step]
         parts = distiller(run.prior, target, base, conditioning, noise, t).gradient
-        shares = torch.tensor(
-            [[strip_share(columns, 0), strip_share(columns, 1)] for _, columns in windows]
-        )
+        shares = torch.tensor([[strip_share(columns, k) for k in (0, 1)] for _, columns in windows])
         weighted = (shares.view(-1, 2, 1, 1, 1) * parts.view(-1, 2, *parts.shape[1:])).sum(1)
         return average(x.detach(), weighted, windows)
 

@@ -194,6 +194,7 @@ class Marker:
         return Path.touch, (self.path,)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_pickle_is_not_unpickled(clip_folder: Path, tmp_path: Path) -> None:
     folder = copied(clip_folder, tmp_path / "hostile")
     (folder / "open_clip_model.safetensors").unlink()

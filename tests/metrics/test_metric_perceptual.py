@@ -20,6 +20,10 @@ from csd_lab.metrics import (
 )
 from csd_lab.metrics.perceptual import unit_difference
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::UserWarning:torchvision", "ignore:Detected pickle protocol"
+)
+
 
 @pytest.fixture
 def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

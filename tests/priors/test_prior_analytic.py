@@ -128,7 +128,11 @@ def test_text_selects_the_weights():
     ]
     left, right, both, default = prior.predict_noise(queries, T)
     torch.testing.assert_close(both, torch.stack([left[0], right[1]]))
-    alone = GaussianMixture(prior.means[:1].reshape(1, *SHAPE), SCHEDULE, scales=prior.variances[:1].sqrt().reshape(1, *SHAPE))
+    alone = GaussianMixture(
+        prior.means[:1].reshape(1, *SHAPE),
+        SCHEDULE,
+        scales=prior.variances[:1].sqrt().reshape(1, *SHAPE),
+    )
     torch.testing.assert_close(left, alone.predict_noise([Query(x, "", None)], T)[0])
     torch.testing.assert_close(default, mixture().predict_noise([Query(x, "any", None)], T)[0])
     with pytest.raises(ValueError, match=r"'', 'left', 'right'; got 'up'"):

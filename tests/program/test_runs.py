@@ -38,22 +38,31 @@ def test_a_run_leaves_everything(csd_lab, tmp_path):
     assert "report.html" in outcome.out
 
 
-HOSTILE = "<script>alert('x')</script> ../../etc \"quotes\" ${oc.env:HOME} [bold] 日本 عربى\nline " + "z" * 2000
+HOSTILE = (
+    "<script>alert('x')</script> ../../etc \"quotes\" ${oc.env:HOME} [bold] 日本 عربى\nline "
+    + "z" * 2000
+)
 
 
 def test_what_a_user_typed_is_text_everywhere(csd_lab, tmp_path):
-    (tmp_path / "in").mkdir()
     csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=first")
     clip = str(tmp_path / "first" / "edited.mp4")
     outcome = csd_lab(
-        "experiment=colours", "metrics=pixels", "data=file", f"data.path={clip}", "prior.size=16",
-        f"prompt={HOSTILE}", "trainer.max_steps=2", "hydra.run.dir=second",
+        "prior=colours",
+        "prior.size=16",
+        "method=csd",
+        "guidance=classifier_free",
+        "metrics=pixels",
+        f"data.path={clip}",
+        f"prompt={HOSTILE}",
+        "trainer.max_steps=2",
+        "hydra.run.dir=second",
     )
     assert outcome.code == 0, outcome.err
     page = (tmp_path / "second" / "report.html").read_text()
     assert "<script>alert('x')" not in page
     assert "&lt;script&gt;alert" in page
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "in", "second"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -1,0 +1,204 @@
+"""The page of a run: one HTML file that holds all it shows and asks nothing of the network.
+
+Videos and pictures are embedded. Whatever came from outside is escaped by the template; beyond
+that, a content security policy lets the browser run the package's own script and no other.
+"""
+
+import base64
+import hashlib
+import math
+import mimetypes
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from csd_lab.files import atomic_path
+from csd_lab.report.text import fit_to_show, without_terminal_codes
+
+Status = Literal["finished", "interrupted", "failed"]
+
+HERE = Path(__file__).parent
+LOG_LINES = 200
+MAX_EMBEDDED = 64 * 2**20
+ARROWS = {True: "↑ higher", False: "↓ lower", None: ""}
+
+
+class MetricNote(NamedTuple):
+    """What a reader must know of a metric.
+
+    Attributes:
+        meaning: one line.
+        higher_is_better: None where neither direction is better.
+        unit: of the value.
+    """
+
+    meaning: str = ""
+    higher_is_better: bool | None = None
+    unit: str = ""
+
+
+class RunPage(NamedTuple):
+    """What the page of a run shows; only the first five must be there.
+
+    Attributes:
+        title: short name of what was edited.
+        prompt: what the user asked for.
+        status: how the run ended.
+        step: steps done.
+        steps: steps wanted.
+        message: why it ended, if not because it was finished.
+        facts: short settings and figures for the head of the page, by name.
+        videos: mp4 files by label, played in step; equally long, of one kind of content.
+        pictures: image files by label, such as the contact sheet.
+        metrics: final values by name.
+        notes: what these mean, by the same names.
+        skipped: why other metrics were not measured, by name.
+        plots: image files by label.
+        config: the resolved config.
+        command: what was typed.
+        resume: what to type to go on.
+        environment: versions by name.
+        log: its end is shown.
+    """
+
+    title: str
+    prompt: str
+    status: Status
+    step: int
+    steps: int
+    message: str = ""
+    facts: Mapping[str, str] = {}
+    videos: Mapping[str, Path] = {}
+    pictures: Mapping[str, Path] = {}
+    metrics: Mapping[str, float] = {}
+    notes: Mapping[str, MetricNote] = {}
+    skipped: Mapping[str, str] = {}
+    plots: Mapping[str, Path] = {}
+    config: str = ""
+    command: str = ""
+    resume: str = ""
+    environment: Mapping[str, str] = {}
+    log: str = ""
+
+
+class Embedded(NamedTuple):
+    """A file as the template shows it.
+
+    Attributes:
+        label: its caption.
+        file: its name.
+        data: its content as a data URI; "" if it is missing or too large.
+        missing: whether there is no such file.
+        megabytes: its size.
+        link: its address from the page.
+    """
+
+    label: str
+    file: str
+    data: str
+    missing: bool
+    megabytes: int
+    link: str
+
+
+def write_run_page(path: Path | str, page: RunPage) -> None:
+    """Write the page of a run; it appears whole or not at all.
+
+    Media that are not there are told as such, so that a run that failed early has a page as well.
+
+    Args:
+        path: of the HTML file.
+        page: its content.
+
+    Raises:
+        ValueError: if the status is unknown.
+        OSError: if the file cannot be written.
+    """
+    if page.status not in get_args(Status):
+        raise ValueError(
+            f"status must be one of {', '.join(get_args(Status))}, got {page.status!r}."
+        )
+    path = Path(path)
+    style, script = _own("page.css"), _own("page.js")
+    html = _template().render(
+        page=page,
+        headline=_headline(page),
+        metrics=[_metric(name, value, page.notes) for name, value in page.metrics.items()],
+        videos=_embedded(page.videos, path.parent),
+        pictures_shown=_embedded(page.pictures, path.parent),
+        plots=_embedded(page.plots, path.parent),
+        log="\n".join(without_terminal_codes(page.log).splitlines()[-LOG_LINES:]),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_text(fit_to_show(html), encoding="utf-8")
+
+
+def _own(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+@lru_cache(maxsize=1)
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy: embedded media, this style and this script, nothing else."""
+
+    def allowed(text: str) -> str:
+        digest = hashlib.sha256(text.encode()).digest()
+        return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+    return (
+        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
+        f"style-src {allowed(style)}; script-src {allowed(script)}"
+    )
+
+
+def _headline(page: RunPage) -> str:
+    if page.status == "finished":
+        return f"Finished after {page.steps} steps"
+    word = "Interrupted" if page.status == "interrupted" else "Failed"
+    return f"{word} after {page.step} of {page.steps} steps"
+
+
+def _metric(name: str, value: float, notes: Mapping[str, MetricNote]) -> dict[str, str]:
+    note = notes.get(name, MetricNote())
+    return {
+        "name": name,
+        "value": f"{value:.4g}" if math.isfinite(value) else "undefined",
+        "unit": note.unit if math.isfinite(value) else "",
+        "better": ARROWS[note.higher_is_better],
+        "meaning": note.meaning,
+    }
+
+
+def _embedded(files: Mapping[str, Path], folder: Path) -> list[Embedded]:
+    return [_embed(label, Path(path), folder) for label, path in files.items()]
+
+
+def _embed(label: str, path: Path, folder: Path) -> Embedded:
+    missing = not path.is_file()
+    size = 0 if missing else path.stat().st_size
+    data = ""
+    if not missing and size <= MAX_EMBEDDED:
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        data = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    link = quote(Path(os.path.relpath(path, folder)).as_posix())
+    return Embedded(label, path.name, data, missing, round(size / 1e6), link)
