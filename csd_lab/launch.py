@@ -82,7 +82,8 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
     if not config.resume:
         choices = HydraConfig.get().runtime.choices
         named = {group: choices[group] for group in GROUPS}
-        return cast(DictConfig, OmegaConf.merge(config, {"choices": named}))
+        OmegaConf.update(config, "choices", named, force_add=True)
+        return config
     if not folder.checkpoint.is_file():
         raise ValueError(
             f"resume: {str(folder.root)!r} holds no checkpoint to go on from; start it anew."

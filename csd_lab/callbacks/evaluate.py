@@ -59,7 +59,7 @@ class Evaluate(pl.Callback):
 def note(metric: ArtefactMetric) -> dict[str, str | bool | None]:
     """What a reader must know of a metric: its meaning, its unit, and which way is better."""
     return {
-        "meaning": (metric.__doc__ or "").strip().split("\n")[0],
+        "meaning": (metric.__doc__ or "").strip().split("\n")[0].replace("``", ""),
         "higher_is_better": metric.higher_is_better,
         "unit": metric.unit,
     }

@@ -52,6 +52,7 @@ class Kernel(ABC):
     repulsion from autograd.
     """
 
+    @final
     def __call__(self, x: Tensor) -> KernelOutput:
         """Compares the particles.
 

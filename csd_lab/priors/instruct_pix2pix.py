@@ -40,7 +40,7 @@ class InstructPix2Pix(LatentDiffusion):
 
     reads = "instruction"
     embedded = "instruct_pix2pix"
-    images = 2
+    input_latents = 2
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class LatentDiffusion(Prior):
 
     embedded: ClassVar[str]
     """Name of the shipped folder."""
-    images: ClassVar[int]
+    input_latents: ClassVar[int]
     """How many latents the unet takes beside each other."""
 
     def __init__(
@@ -84,7 +84,7 @@ class LatentDiffusion(Prior):
         check_choice("dtype", dtype, get_args(Precision))
         check_choice("attention", attention, get_args(Attention))
         place = choose_device(device)
-        folder = open_pipeline(path, self.embedded, self.images, local_files_only)
+        folder = open_pipeline(path, self.embedded, self.input_latents, local_files_only)
         scale = 2 ** (len(folder.vae["block_out_channels"]) - 1)
         super().__init__(
             schedule=_schedule(folder.scheduler),
@@ -111,7 +111,7 @@ class LatentDiffusion(Prior):
 
     @abstractmethod
     def _input(self, batch: Batch) -> Tensor:
-        """What the unet takes, (B, images * C, h, w)."""
+        """What the unet takes, (B, input_latents * C, h, w)."""
 
     def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
         """Latents of images, in units of the noise; differentiable in the images.
@@ -133,9 +133,9 @@ class LatentDiffusion(Prior):
     def decode(self, latents: Tensor) -> Tensor:
         """Images of latents (B, C, h, w): (B, 3, H, W), in [0, 1], float32, without gradient."""
         scaled = latents.float() / self.vae.config.scaling_factor
-        pixels = self.latent_scale**2 * latents[0, 0].numel()
+        height, width = (self.latent_scale * side for side in latents.shape[2:])
         with full_precision(latents):
-            parts = scaled.split(self._images_at_once(pixels))
+            parts = scaled.split(self._images_at_once(height, width))
             images = torch.cat([self.vae.decode(part).sample for part in parts])
         return (images / 2 + 0.5).clamp(0, 1)
 
@@ -147,7 +147,7 @@ class LatentDiffusion(Prior):
                 f"images must be (B, 3, H, W), with sides that are multiples of {scale} (better of "
                 f"{self.size_multiple}); got {tuple(images.shape)}"
             )
-        count = self._images_at_once(images[0, 0].numel())
+        count = self._images_at_once(*images.shape[2:])
         draws = repeat(None) if noise is None else noise.float().split(count)
         parts = zip(images.float().split(count), draws, strict=False)
         with full_precision(images):
@@ -157,15 +157,17 @@ class LatentDiffusion(Prior):
         posterior = self.vae.encode(2 * images - 1).latent_dist
         return posterior.mean if noise is None else posterior.mean + posterior.std * noise
 
-    def _images_at_once(self, pixels: int) -> int:
-        return max(1, min(self.max_batch, PIXELS_AT_ONCE // pixels))
+    def _images_at_once(self, height: int, width: int) -> int:
+        return max(1, min(self.max_batch, PIXELS_AT_ONCE // (height * width)))
 
     def _embed(self, text: str) -> Tensor:
         """The text encoder's last hidden states, (L, E), of L tokens with padding."""
         positions = self.text_encoder.config.max_position_embeddings
         length = min(self.tokenizer.model_max_length, positions)
         if len(self.tokenizer.tokenize(text)) + 2 > length:
-            log.warning("A text is longer than %d tokens; its end is not read: %r", length, text)
+            log.warning(
+                "The text %r... is longer than %d tokens; its end is not read", text[:80], length
+            )
         tokens = self.tokenizer(
             text, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
         ).input_ids.to(self.text_encoder.device)

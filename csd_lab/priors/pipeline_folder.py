@@ -62,7 +62,7 @@ class PipelineFolder:
 
 
 def open_pipeline(
-    path: str | Path, embedded: str, images: int, local_files_only: bool = False
+    path: str | Path, embedded: str, input_latents: int, local_files_only: bool = False
 ) -> PipelineFolder:
     """Find a pipeline and check that it is whole, before any network is loaded.
 
@@ -70,7 +70,7 @@ def open_pipeline(
         path: its folder, the name of a model on the hub (owner/name), or ``embedded`` for the one
             that this package ships.
         embedded: name of the shipped folder.
-        images: how many latents the unet takes beside each other: 1 for text-to-image, 2 with an
+        input_latents: how many latents the unet takes beside each other: 1 for text-to-image, 2 with an
             image condition.
         local_files_only: take a model of the hub from the local cache and never fetch it.
 
@@ -93,7 +93,7 @@ def open_pipeline(
         _refuse(root, "the tokenizer is missing (tokenizer.json, or vocab.json with merges.txt)")
     folder = PipelineFolder(root, scheduler=scheduler, **configs)
     _check_kinds(folder)
-    _check_channels(folder, images)
+    _check_channels(folder, input_latents)
     return folder
 
 
@@ -190,14 +190,14 @@ def _check_kinds(folder: PipelineFolder) -> None:
         _refuse(folder.root, f"its unet reads texts of width {width}, but would get {features}")
 
 
-def _check_channels(folder: PipelineFolder, images: int) -> None:
+def _check_channels(folder: PipelineFolder, input_latents: int) -> None:
     """Raises ValueError unless the unet takes so many latents beside each other."""
     channels, latent = folder.unet.get("in_channels"), folder.vae.get("latent_channels")
-    if not isinstance(latent, int) or channels == images * latent:
+    if not isinstance(latent, int) or channels == input_latents * latent:
         return
     priors = {latent: "StableDiffusion", 2 * latent: "InstructPix2Pix"}
     remedy = f"load it with {priors[channels]}" if channels in priors else "it fits no prior here"
     raise ValueError(
-        f"path={str(folder.root)!r} is no pipeline for {priors[images * latent]}: its unet must "
-        f"take {images * latent} channels, and takes {channels}; {remedy}, or pass another folder"
+        f"path={str(folder.root)!r} is no pipeline for {priors[input_latents * latent]}: its unet must "
+        f"take {input_latents * latent} channels, and takes {channels}; {remedy}, or pass another folder"
     )

@@ -16,7 +16,7 @@ class StableDiffusion(LatentDiffusion):
     """
 
     embedded = "stable_diffusion"
-    images = 1
+    input_latents = 1
 
     def condition(self, images: Tensor) -> None:
         """None: this prior takes no image condition."""

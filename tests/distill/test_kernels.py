@@ -345,6 +345,16 @@ def test_an_offset_common_to_all_particles_costs_no_precision(kernel) -> None:
     torch.testing.assert_close(far.repulsion, near.repulsion, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("cls", [RBF, IMQ])
+def test_the_repulsion_of_far_particles_is_precise(cls) -> None:
+    """The kernel between particles is e^-15 for the RBF: the diagonal must not drown the rest."""
+    x = randn(6, 64)
+    h = squared_distances(x).max().item() / 15
+    exact, single = (cls(Bandwidth("fixed", value=h))(y).repulsion for y in (x, x.float()))
+    error = (single.double() - exact).norm(dim=1) / exact.norm(dim=1)
+    assert error.max() < 1e-5
+
+
 MEMORY = """
 import resource, torch
 from csd_lab.distill import RBF, Bandwidth

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -64,8 +65,8 @@ def test_resume_wants_a_run_folder(tmp_path):
 def test_mistakes_are_told_in_one_line(override, told):
     with (
         initialize_config_dir(str(config_folder()), version_base="1.3"),
-        pytest.raises(Exception) as caught,
-    ):  # noqa: PT011
+        pytest.raises(HydraException) as caught,
+    ):
         compose("run", overrides=[override])
     line = one_line(caught.value)
     assert told in line

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import browser
 import pytest
+import torch
 from conftest import HOSTILE
+from PIL import Image
 from test_page import hostile_page
 
+from csd_lab.data import write_video
 from csd_lab.report import RunPage, write_run_page
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on this machine")
@@ -114,11 +117,6 @@ def test_dark_and_light(tab: browser.Tab, tmp_path: Path, page: RunPage) -> None
 
 def test_colours_of_a_clip_are_those_of_its_frames(tab: browser.Tab, tmp_path: Path) -> None:
     """What the browser shows of a written video is what was written, within a few levels."""
-    import torch
-    from PIL import Image
-
-    from csd_lab.data import write_video
-
     for index, colour in enumerate([(230, 40, 30), (30, 160, 60), (20, 60, 200), (128, 128, 128)]):
         frames = torch.tensor(colour).div(255)[:, None, None].expand(4, 3, 64, 64)
         write_video(tmp_path / f"{index}.mp4", frames, 8)

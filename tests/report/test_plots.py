@@ -18,13 +18,8 @@ from csd_lab.report import plot_kernels, plot_scalars
 from csd_lab.report.plots import _limits, _off_diagonal, _running_mean
 
 NAMES = [
-    "gradient_norm",
-    "attraction_norm",
-    "repulsion_norm",
-    "bandwidth",
-    "effective_neighbours",
-    "mean_affinity",
-    "t",
+    *("gradient_norm", "attraction_norm", "repulsion_norm", "bandwidth"),
+    *("effective_neighbours", "mean_affinity", "t"),
 ]
 
 
