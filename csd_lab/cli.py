@@ -106,6 +106,7 @@ def prepare(arguments: list[str]) -> list[str]:
         prepared = ["data=file", *prepared]
     own = Path("configs").resolve()
     if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
+        sys.path.append(str(own.parent))  # what own configs name may lie beside them
         prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         prepared = [*prepared, *resume_overrides(Path(keys["resume"]))]

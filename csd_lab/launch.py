@@ -7,6 +7,7 @@ wrong input is told before a network is loaded.
 import json
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from csd_lab.callbacks import GracefulStop, RunFolder, write_page
+from csd_lab.callbacks import GracefulStop, RunFolder, finish_wandb, write_page
 from csd_lab.data import EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
@@ -146,9 +147,10 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     particles.keywords["optimizer"](
         [torch.nn.Parameter(torch.zeros(1))]
     )  # refuses bad settings now
+    task = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
     data.fit_to(prior.size_multiple)
-    module = particles(frames=data.frames, prompt=prompt_for(prior, data.task), prior=prior)
+    module = particles(frames=data.frames, prompt=prompt_for(prior, task), prior=prior)
     return Run(data, module, trainer)
 
 
@@ -188,21 +190,28 @@ def describe(config: DictConfig, run: Run) -> dict[str, str]:
 
 def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> int:
     """Train, write the page whatever comes, and return the exit code."""
-    trainer = run.trainer
     try:
-        trainer.fit(run.module, run.data, ckpt_path=checkpoint, weights_only=True)
+        run.trainer.fit(run.module, run.data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
-        log.exception("The run failed at step %d.", trainer.global_step)
+        log.exception("The run failed at step %d.", run.trainer.global_step)
         finish(run, folder, facts, "failed", str(error))
         print(f"csd-lab: {error} (details: {folder.log})", file=sys.stderr)
-        return 1
-    trained_with: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    stop = next((c for c in trained_with if isinstance(c, GracefulStop)), None)
-    if stop is not None and stop.received is not None:
-        finish(run, folder, facts, "interrupted", f"Stopped by {stop.received.name}.")
-        return 128 + stop.received
-    finish(run, folder, facts, "finished")
-    return 0
+        code = 1
+    else:
+        received = stop_signal(run.trainer)
+        code = 128 + received if received else 0
+        if received:
+            finish(run, folder, facts, "interrupted", f"Stopped by {received.name}.")
+        else:
+            finish(run, folder, facts, "finished")
+    finish_wandb(run.trainer, code)
+    return code
+
+
+def stop_signal(trainer: pl.Trainer) -> signal.Signals | None:
+    """The signal that stopped training; None if none did."""
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((c.received for c in callbacks if isinstance(c, GracefulStop)), None)
 
 
 def finish(
@@ -213,7 +222,8 @@ def finish(
     write_page(folder, status, step, steps, run.data.task, facts, message)
     if folder.results.is_file():
         metrics = json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]
-        Console().print(table_of("metric", {name: f"{v:.4g}" for name, v in metrics.items()}))
+        shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
+        Console().print(table_of("metric", shown))
     if status == "interrupted":
         print(f"Stopped after step {step} of {steps}.")
     if status != "finished":

@@ -10,7 +10,7 @@ from csd_lab.callbacks.page import write_page
 from csd_lab.callbacks.progress import StepProgress
 from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.callbacks.stein import SteinDiscrepancy
-from csd_lab.callbacks.wandb_log import WandbResult, wandb_logger
+from csd_lab.callbacks.wandb_log import WandbResult, finish_wandb, wandb_logger
 
 __all__ = [
     "CsvLog",
@@ -26,6 +26,7 @@ __all__ = [
     "StepProgress",
     "WandbResult",
     "WriteMedia",
+    "finish_wandb",
     "wandb_logger",
     "write_page",
 ]

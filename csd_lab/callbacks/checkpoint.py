@@ -67,9 +67,9 @@ class GracefulStop(pl.Callback):
         self.received: signal.Signals | None = None
         self._former: dict[int, Handler] = {}
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Put our handlers in place of the former ones."""
-        del pl_module, stage
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Put our handlers in place of Lightning's, which would raise in the middle of a step."""
+        del pl_module
 
         def stop(number: int, frame: FrameType | None) -> None:
             del frame

@@ -1,6 +1,7 @@
 """Measures the result of a run, and keeps the figures in metrics.json."""
 
 import json
+import math
 from typing import final
 
 import pytorch_lightning as pl
@@ -43,12 +44,12 @@ class Evaluate(pl.Callback):
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write metrics.json: the figures, and why others are not there."""
+        """Write metrics.json: the figures (null where undefined), and why others are not there."""
         result = artefact(trainer, pl_module)
         values = self.suite.evaluate(result)
         content = {
             "steps": trainer.global_step,
-            "metrics": values,
+            "metrics": {name: v if math.isfinite(v) else None for name, v in values.items()},
             "notes": {name: note(self.suite.metrics[name]) for name in values},
             "skipped": self.suite.skipped(result.task),
         }

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 
 from csd_lab.callbacks.run_folder import RunFolder
@@ -48,7 +49,7 @@ def write_page(
         step=step,
         steps=steps,
         facts=facts,
-        metrics=results.get("metrics", {}),
+        metrics={k: nan if v is None else v for k, v in results.get("metrics", {}).items()},
         notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
         skipped=results.get("skipped", {}),
         videos={"": folder.side_by_side},

@@ -37,5 +37,8 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
         TypeError: if the trainer holds other data, or the module is of another kind.
     """
     data = edit_data(trainer)
-    edited = particle_module(module).export().float().cpu()
-    return Artefact(data.restore(edited), data.task)
+    particles = particle_module(module)
+    edited = particles.export().float().cpu()
+    if data.detail != "residual":
+        return Artefact(data.restore(edited), data.task)
+    return Artefact(data.restore(edited, particles.export_source().float().cpu()), data.task)

@@ -28,7 +28,9 @@ def wandb_logger(folder: Path | str, project: str = "csd_lab", **settings: Any) 
         in, else offline.
     """
     offline = os.environ.get("WANDB_MODE") == "offline" or not wandb.login(prompt=False)
-    return WandbLogger(project=project, save_dir=str(folder), offline=offline, **settings)
+    if offline:
+        settings["mode"] = "offline"
+    return WandbLogger(project=project, save_dir=str(folder), **settings)
 
 
 @final
@@ -57,11 +59,21 @@ class WandbResult(pl.Callback):
             for plot in sorted(folder.plots.glob("*.png")):
                 media[f"plots/{plot.stem}"] = wandb.Image(str(plot))
             run.log(media)
-            if run.offline:
-                print(
-                    f"wandb is offline; upload with: wandb sync {Path(run.dir).parent}",
-                    file=sys.stderr,
-                )
+
+
+def finish_wandb(trainer: pl.Trainer, exit_code: int) -> None:
+    """End the trainer's wandb runs with the exit code that the program will have.
+
+    Args:
+        trainer: whose loggers to end.
+        exit_code: 0 marks the run as finished, any other as failed.
+    """
+    for logger in wandb_loggers(trainer):
+        run = logger.experiment
+        folder, offline = Path(run.dir).parent, run.offline
+        run.finish(exit_code=exit_code)
+        if offline:
+            print(f"wandb is offline; upload with: wandb sync {folder}", file=sys.stderr)
 
 
 def wandb_loggers(trainer: pl.Trainer) -> list[WandbLogger]:

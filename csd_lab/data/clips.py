@@ -111,8 +111,11 @@ def write_frames(path: Path, frames: Iterator[Pixels], height: int, width: int, 
         height: in pixels.
         width: in pixels.
         fps: frames a second.
+
+    Raises:
+        RuntimeError: if this PyAV was built without any of the encoders.
     """
-    encoder = next(name for name in ENCODERS if name in av.codec.codecs_available)
+    encoder = _encoder()
     odd = [(0, height % 2), (0, width % 2), (0, 0)]
     with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         rate = Fraction(fps).limit_denominator(1001)
@@ -131,3 +134,12 @@ def write_frames(path: Path, frames: Iterator[Pixels], height: int, width: int, 
             )
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def _encoder() -> str:
+    for name in ENCODERS:
+        if name in av.codec.codecs_available:
+            return name
+    raise RuntimeError(
+        f"this PyAV has none of the encoders {', '.join(ENCODERS)}; install its PyPI wheel."
+    )

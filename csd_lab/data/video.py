@@ -154,6 +154,7 @@ class VideoFile(EditData):
         detail: Detail = "resize",
     ) -> None:
         super().__init__(batch_size, seed, resolution, side, detail)
+        check_text("path", str(path) if isinstance(path, Path) else path)
         texts = {"source_caption": source_caption, "target_caption": target_caption}
         for name, text in {**texts, "prompt": "" if prompt is None else prompt}.items():
             check_text(name, text)

@@ -49,7 +49,7 @@ class Kernel(ABC):
     """A kernel. Calling it checks and prepares the particles; subclasses ``evaluate``.
 
     A kernel with a distance of its own (of features, say) evaluates that, and takes its
-    repulsion from autograd.
+    repulsion from autograd, under ``torch.enable_grad``: distillers call kernels without.
     """
 
     @final

@@ -108,6 +108,10 @@ class ParticleModule(pl.LightningModule, ABC):
     def export(self) -> Tensor:
         """The present result as images, (F, 3, H, W), in [0, 1]."""
 
+    @abstractmethod
+    def export_source(self) -> Tensor:
+        """What :meth:`export` would give without any edit, (F, 3, H, W), in [0, 1]."""
+
     @final
     @property
     def latest(self) -> Step:

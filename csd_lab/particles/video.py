@@ -90,3 +90,8 @@ class VideoParticles(ParticleModule):
     def export(self) -> Tensor:
         """Decoded frames, (F, 3, H, W), in [0, 1]."""
         return self.prior.decode(self.latents)
+
+    @torch.no_grad()
+    def export_source(self) -> Tensor:
+        """Source frames after encoding and decoding, (F, 3, H, W), in [0, 1]."""
+        return self.prior.decode(self.source_latents)

@@ -70,8 +70,8 @@ def open_pipeline(
         path: its folder, the name of a model on the hub (owner/name), or ``embedded`` for the one
             that this package ships.
         embedded: name of the shipped folder.
-        input_latents: how many latents the unet takes beside each other: 1 for text-to-image, 2 with an
-            image condition.
+        input_latents: how many latents the unet takes beside each other: 1 for text-to-image, 2
+            with an image condition.
         local_files_only: take a model of the hub from the local cache and never fetch it.
 
     Returns:
@@ -195,9 +195,10 @@ def _check_channels(folder: PipelineFolder, input_latents: int) -> None:
     channels, latent = folder.unet.get("in_channels"), folder.vae.get("latent_channels")
     if not isinstance(latent, int) or channels == input_latents * latent:
         return
+    expected = input_latents * latent
     priors = {latent: "StableDiffusion", 2 * latent: "InstructPix2Pix"}
     remedy = f"load it with {priors[channels]}" if channels in priors else "it fits no prior here"
     raise ValueError(
-        f"path={str(folder.root)!r} is no pipeline for {priors[input_latents * latent]}: its unet must "
-        f"take {input_latents * latent} channels, and takes {channels}; {remedy}, or pass another folder"
+        f"path={str(folder.root)!r} is no pipeline for {priors[expected]}: its unet must take "
+        f"{expected} channels, and takes {channels}; {remedy}, or pass another folder"
     )

@@ -1,5 +1,6 @@
 """Runs one stage with Lightning: averaged weights, checkpoints that survive a kill, progress."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -159,10 +160,13 @@ def fit(module: Stage, batches: Batches, name: str, options: FitOptions) -> None
             WeightAveraging(use_buffers=False, multi_avg_fn=partial(average, options.ema)),
             pl.callbacks.TQDMProgressBar(refresh_rate=25),
         ],
-        logger=CSVLogger(options.folder, name="log", version=name),
+        logger=CSVLogger(options.folder, name=f"log/{name}"),
         default_root_dir=options.folder,
     )
+    module.train()  # networks that come from a folder are in evaluation mode
     feed = Feed(batches, module.budget.steps)
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")  # `Stream` is
+    warnings.filterwarnings("ignore", message=".*`__len__` could be inaccurate.*")
     trainer.fit(module, feed, ckpt_path=str(latest) if latest.is_file() else None)
 
 
@@ -176,5 +180,5 @@ def load_averaged(module: Stage, folder: Path, name: str) -> bool:
     if not path.is_file():
         return False
     state = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"], strict=False)
+    module.load_state_dict(state["state_dict"])
     return True

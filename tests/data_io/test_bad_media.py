@@ -12,10 +12,10 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import encode, moving, pixels, save_images
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
+from small_media import encode, moving, pixels, save_images
 
 from csd_lab.data.media import MediaError, MediaInfo, probe, read_media, write_image, write_video
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import moving, save_images
+from small_media import moving, save_images
 from torch import Tensor, nn
 
 from csd_lab import world
@@ -149,6 +149,11 @@ def test_bad_files_are_told_by_the_constructor(tmp_path: Path, file: Path) -> No
 def test_arguments_out_of_range(file: Path, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         VideoFile(file, **arguments)
+
+
+def test_a_path_is_text() -> None:
+    with pytest.raises(ValueError, match="path must be text, got 123; put it in quotes"):
+        VideoFile(123, "x")
 
 
 def test_a_caption_may_stand_for_the_prompt(file: Path) -> None:

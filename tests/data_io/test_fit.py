@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import moving
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_media import moving
 from torch import Tensor
 
 from csd_lab.data.fit import Fit

@@ -8,10 +8,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import encode, moving, pixels, save_images
 from PIL import Image
+from small_media import encode, moving, pixels, save_images
 from torch import Tensor
 
+from csd_lab.data import clips
 from csd_lab.data.media import probe, read_media, write_image, write_video
 
 BIT = 1 / 255
@@ -88,6 +89,25 @@ def test_written_video_is_h264_with_tagged_colours(tmp_path: Path, clip: Tensor)
     assert (frame.colorspace, frame.color_range) == (1, 1)
     data = (tmp_path / "a.mp4").read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")
+
+
+@pytest.mark.parametrize("encoder", ["libvpx-vp9", "mpeg4"])
+def test_other_encoders_stand_in(
+    tmp_path: Path, clip: Tensor, encoder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clips, "ENCODERS", {"absent": {}, encoder: clips.ENCODERS[encoder]})
+    write_video(tmp_path / "a.mp4", clip, 12.5)
+    media = read_media(tmp_path / "a.mp4")
+    assert media.frames.shape == clip.shape
+    assert error(media.frames, clip) < 0.03
+    assert media.fps == 12.5
+
+
+def test_no_encoder_at_all(tmp_path: Path, clip: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clips, "ENCODERS", {"absent": {}})
+    with pytest.raises(RuntimeError, match="none of the encoders absent"):
+        write_video(tmp_path / "a.mp4", clip, 8)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rotation_tag_is_applied(tmp_path: Path, clip: Tensor) -> None:

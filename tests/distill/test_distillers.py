@@ -65,7 +65,7 @@ class Scene:
         return part
 
     def arguments(self) -> tuple:
-        conditioning = Conditioning(self.texts, "src", "", self.image)
+        conditioning = Conditioning(self.texts, "src", "C", self.image)
         return (self.prior, self.x, self.source, conditioning, self.noise, T)
 
     def gradient(self, distiller: Distiller) -> Tensor:
@@ -220,9 +220,8 @@ def test_the_residuals_equal_their_formulas() -> None:
 
     def estimate(particles: Tensor, text: str | tuple[str, ...]) -> Tensor:
         x_t = SCHEDULE.add_noise(particles, noise, t)
-        y, n, o = prior.predict_noise(
-            [Query(x_t, text, scene.image), Query(x_t, "", scene.image), Query(x_t, "", None)], t
-        )
+        branches = [(text, scene.image), ("C", scene.image), ("C", None)]
+        y, n, o = prior.predict_noise([Query(x_t, *branch) for branch in branches], t)
         return o + 1.5 * (n - o) + 7.5 * (y - n)
 
     expected = {

@@ -336,6 +336,11 @@ def test_distances_are_exact_where_they_must_be_and_precise_elsewhere() -> None:
     torch.testing.assert_close(squared.double(), exact, rtol=3e-6, atol=0)
 
 
+def test_distances_within_rounding_are_zero() -> None:
+    x = (randn(1, 4096) + 1e-6 * randn(20, 4096, seed=1)).float()
+    assert not squared_distances(x).any()
+
+
 @every_kernel
 def test_an_offset_common_to_all_particles_costs_no_precision(kernel) -> None:
     x = randn(12, 4096).float()

@@ -80,6 +80,14 @@ def test_estimates_equal_the_network_on_one_sample_at_a_time(
     assert prior.samples_evaluated == 6
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_estimates_equal_the_network_on_one_sample_at_a_time(tiny_ip2p_folder, pipeline):
+    prior = InstructPix2Pix(tiny_ip2p_folder, dtype="float32", device="cpu", compile=True)
+    for query, estimate in zip(queries(), prior.predict_noise(queries(), T), strict=True):
+        torch.testing.assert_close(estimate, one_by_one(pipeline, query), **EXACT)
+
+
 def test_text_to_image_estimates_equal_the_network_on_one_sample_at_a_time(tiny_sd_folder):
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_sd_folder)
     prior = StableDiffusion(tiny_sd_folder, dtype="float32", device="cpu")
@@ -188,6 +196,16 @@ def test_encoding_is_differentiable_in_the_images_and_the_rest_is_not(prior):
 def test_images_of_another_shape_are_refused(prior, shape):
     with pytest.raises(ValueError, match="images must be"):
         prior.encode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_samples_estimate_does_not_depend_on_the_batch(tiny_ip2p_folder, dtype):
+    prior = InstructPix2Pix(tiny_ip2p_folder, dtype=dtype, device="cpu")
+    x, image = normal(6, 4, 8, 8), normal(6, 4, 8, 8, seed=1)
+    (together,) = prior.predict_noise([Query(x, "a", image)], T)
+    for i in range(6):
+        (alone,) = prior.predict_noise([Query(x[i : i + 1], "a", image[i : i + 1])], T)
+        torch.testing.assert_close(alone, together[i : i + 1], **EXACT)
 
 
 def test_half_precision_stays_near(tiny_ip2p_folder, prior):

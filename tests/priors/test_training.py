@@ -155,7 +155,9 @@ def test_twins_come_from_one_scene(cache, shards, tokenizer):
     tokens = tuple(encode_texts(tokenizer, part.texts.tolist()) for part in (cache, held_out))
     batches = TwinBatches(cache, held_out, tokens, 16)
     images = batches.train(0).images.numpy()
-    places = {image.tobytes(): group for image, group in zip(cache.images, cache.group)}
+    places = {
+        image.tobytes(): group for image, group in zip(cache.images, cache.group, strict=True)
+    }
     groups = [places[image.tobytes()] for image in images]
     assert groups[:8] == groups[8:]
 
@@ -288,4 +290,6 @@ def test_unknown_stage_is_named(tmp_path):
 
 def test_an_edit_of_a_held_out_scene_is_reproducible():
     scene = sample_scene(HELD_OUT_SEED)
-    assert edit_for(scene, "make it night") == edit_for(sample_scene(HELD_OUT_SEED), "make it night")
+    assert edit_for(scene, "make it night") == edit_for(
+        sample_scene(HELD_OUT_SEED), "make it night"
+    )

@@ -110,3 +110,16 @@ def test_a_finished_run_is_not_done_again(csd_lab):
     outcome = csd_lab("resume=a")
     assert outcome.code == 0
     assert "finished" in outcome.out
+
+
+def test_wandb_needs_no_login(csd_lab, tmp_path, monkeypatch):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "nobody"))
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=3", "hydra.run.dir=run", "logger=wandb")
+    assert outcome.code == 0, outcome.err
+    assert "wandb sync" in outcome.err
+    runs = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(runs) == 1
+    assert runs[0].stat().st_size > 10_000  # the scalars, the video and the pictures
+    assert RunFolder(tmp_path / "run").steps.is_file()

@@ -1,32 +1,14 @@
-"""Small real media for pages, and hostile text."""
+"""The folder and the page of a small run."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import strategies as st
 from PIL import Image
-from torch import Tensor
+from small_pages import clip
 
 from csd_lab.data import write_video
 from csd_lab.report import MetricNote, RunPage
-
-HOSTILE = (
-    "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'`&amp;</pre></style>"
-    "</title>{{ 7 * 7 }}{% raw %}${7*7}\n\nsecond line \0 \ud800 \x1b[31m \u202e evil \u2066 "
-    "مرحبا שלום 你好 🎉 क्षि $\\frac{1}{0}$ " + "x" * 500
-)
-
-ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
-"""Any code points at all, lone surrogates and control characters too."""
-
-
-def clip(frames: int = 6, height: int = 40, width: int = 60, shade: float = 0.0) -> Tensor:
-    """A moving gradient, (F, 3, H, W), in [0, 1]."""
-    t = torch.linspace(0, 0.5, frames)[:, None, None, None]
-    x = torch.linspace(0, 0.5, width).expand(frames, 3, height, width)
-    return (x + t + shade).clamp(0, 1)
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,8 @@ from pathlib import Path
 import browser
 import pytest
 import torch
-from conftest import HOSTILE
 from PIL import Image
-from test_page import hostile_page
+from small_pages import HOSTILE, hostile_page
 
 from csd_lab.data import write_video
 from csd_lab.report import RunPage, write_run_page
@@ -133,4 +132,4 @@ def test_colours_of_a_clip_are_those_of_its_frames(tab: browser.Tab, tmp_path: P
         shown = (
             Image.open(tmp_path / "shot.png").convert("RGB").getpixel((int(box[0]), int(box[1])))
         )
-        assert max(abs(a - b) for a, b in zip(shown, colour, strict=True)) <= 6
+        assert max(abs(a - b) for a, b in zip(shown, colour, strict=True)) <= 10

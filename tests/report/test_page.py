@@ -6,10 +6,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import ANY_TEXT, HOSTILE
 from hypothesis import HealthCheck, given, settings
+from small_pages import ANY_TEXT, HOSTILE, hostile_page
 
-from csd_lab.report import MetricNote, RunPage, write_run_page
+from csd_lab.report import RunPage, write_run_page
 from csd_lab.report.page import MAX_EMBEDDED
 from csd_lab.report.text import fit_to_show, without_terminal_codes
 
@@ -120,27 +120,6 @@ def test_unknown_status(tmp_path: Path, page: RunPage) -> None:
     with pytest.raises(ValueError, match="one of finished, interrupted, failed, got 'done'"):
         write_run_page(tmp_path / "report.html", page._replace(status="done"))
     assert list(tmp_path.iterdir()) == []
-
-
-def hostile_page(page: RunPage, text: str) -> RunPage:
-    """A page on which everything that may come from outside is the same text."""
-    return page._replace(
-        title=text,
-        prompt=text,
-        message=text,
-        facts={text: text},
-        videos={text: Path(text.replace("\0", "")[:50] or "x")},
-        pictures={text: page.pictures["contact sheet"]},
-        metrics={text: 1.0},
-        notes={text: MetricNote(text, True, text)},
-        skipped={text: text},
-        config=text,
-        command=text,
-        resume=text,
-        environment={text: text},
-        log=text,
-        status="failed",
-    )
 
 
 def check_hostile(path: Path, page: RunPage, text: str) -> None:

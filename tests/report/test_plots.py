@@ -9,10 +9,10 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from conftest import ANY_TEXT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from small_pages import ANY_TEXT
 
 from csd_lab.report import plot_kernels, plot_scalars
 from csd_lab.report.plots import _limits, _off_diagonal, _running_mean
@@ -35,8 +35,7 @@ def size(path: Path) -> tuple[int, int]:
         return image.size
 
 
-@pytest.mark.parametrize("particles", [1, 2, 8, 24, 300])
-@pytest.mark.parametrize("steps", [1, 2, 7])
+@pytest.mark.parametrize(("particles", "steps"), [(1, 1), (2, 2), (8, 7), (24, 3), (300, 2)])
 def test_kernels_of_any_size(tmp_path: Path, particles: int, steps: int) -> None:
     matrices = {10 * step: kernel(particles, step) for step in range(steps)}
     plot_kernels(tmp_path / "kernel.png", matrices)
@@ -68,7 +67,7 @@ def test_kernels_that_are_none(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("steps", [0, 1, 5, 120])
+@pytest.mark.parametrize("steps", [0, 1, 120])
 def test_scalars_of_runs_of_any_length(tmp_path: Path, steps: int) -> None:
     rows: list[dict[str, str]] = [
         {"step": str(step), **{name: f"{math.exp(-step / 9) + 1e-3:.9g}" for name in NAMES}}
@@ -80,6 +79,7 @@ def test_scalars_of_runs_of_any_length(tmp_path: Path, steps: int) -> None:
     assert size(tmp_path / "scalars.png")[0] > 1000
 
 
+@pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "1e300", ""])
 def test_strange_values(tmp_path: Path, value: str) -> None:
     rows = [{"step": str(step), "gradient_norm": "1.5"} for step in range(40)]
@@ -89,8 +89,9 @@ def test_strange_values(tmp_path: Path, value: str) -> None:
     size(tmp_path / "scalars.png")
 
 
+@pytest.mark.filterwarnings("ignore:Glyph", "ignore:Matplotlib currently does not support")
 @given(st.dictionaries(ANY_TEXT, st.floats(width=32), max_size=3))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_any_name_of_a_column(
     tmp_path_factory: pytest.TempPathFactory, columns: dict[str, float]
 ) -> None:

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from conftest import ANY_TEXT, HOSTILE, clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_pages import ANY_TEXT, HOSTILE, clip
 from torch import Tensor
 
 from csd_lab.report import contact_sheet, side_by_side
