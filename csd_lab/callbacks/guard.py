@@ -25,10 +25,12 @@ class NonFiniteGuard(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        """Look at every particle's gradient."""
+        """Look at every particle's own residual first, since a kernel spreads a NaN to all."""
         del trainer, loss
         step = particle_module(pl_module).latest
-        finite = step.distillation.gradient.flatten(1).isfinite().all(dim=1)
+        finite = _finite(step.residual.delta) & _finite(step.residual.x_t)
+        if finite.all():
+            finite = _finite(step.distillation.gradient)
         if finite.all():
             return
         particles = ", ".join(str(i) for i in step.ids[~finite].tolist())
@@ -37,3 +39,8 @@ class NonFiniteGuard(pl.Callback):
             f"(t = {int(step.timestep)}). The last good state is checkpointed; try a smaller "
             "optimizer.optimizer.lr or guidance.text."
         )
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    """Whether each particle's part of (N, C, h, w) is finite, (N,)."""
+    return tensor.flatten(1).isfinite().all(dim=1)

@@ -24,6 +24,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from csd_lab.distill import (
     Distillation,
     Distiller,
+    Residual,
     TimestepSampler,
     particle_noise,
     surrogate_loss,
@@ -43,12 +44,14 @@ class Step(NamedTuple):
         number: of the step, from 0.
         ids: ids of its particles, (N,).
         timestep: t, shape ().
+        residual: what the network gave for each particle.
         distillation: gradient, scalars and kernel.
     """
 
     number: int
     ids: Tensor
     timestep: Tensor
+    residual: Residual
     distillation: Distillation
 
 
@@ -134,10 +137,11 @@ class ParticleModule(pl.LightningModule, ABC):
         noise = particle_noise(
             self.seed, step, batch, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
         )
-        distillation = self.distiller(
+        residual = self.distiller.residual(
             self.prior, x, self.source(batch), self.conditioning(batch), noise, t
         )
-        self._latest = Step(step, batch, t, distillation)
+        distillation = self.distiller.combine(residual, self.prior.schedule, t)
+        self._latest = Step(step, batch, t, residual, distillation)
         self.log_dict({"t": t.float(), **distillation.scalars}, batch_size=len(batch))
         return surrogate_loss(x, distillation.gradient)
 

@@ -49,7 +49,7 @@ def particles(kernel=None, frames=None, normalize="n", seed=0, lr=0.5, high=500,
     )
 
 
-def fit(module, batches, checkpoint=None, steps=None, folder=None):
+def fit(module, batches, checkpoint=None, steps=None, callbacks=()):
     trainer = pl.Trainer(
         max_steps=steps or len(batches),
         accelerator="cpu",
@@ -57,7 +57,7 @@ def fit(module, batches, checkpoint=None, steps=None, folder=None):
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=folder,
+        callbacks=list(callbacks),
     )
     loader = DataLoader([torch.as_tensor(ids) for ids in batches], batch_size=None)
     trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
