@@ -80,6 +80,8 @@ def one_line(error: BaseException) -> str:
     ):
         choices = ", ".join(match[3].split())
         return f"There is no {match[2]} {match[1].split('/')[-1]!r}; there are {choices}."
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} must be given: {match[1]}=..."
     return " ".join(text.split())
 
 

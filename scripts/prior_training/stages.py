@@ -13,6 +13,10 @@ from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 from transformers import CLIPTextModel
 
 
+HEAVIEST = 25.0
+"""Bound on the weight of a noise level."""
+
+
 class Budget(NamedTuple):
     """How long and how fast a stage learns.
 
@@ -149,6 +153,10 @@ class Latents(NamedTuple):
 class Denoiser(Stage):
     """Learns the noise in latents, given a text and, for edits, the source's latents.
 
+    The squared error at noise level t weighs 1 / abar_t, as if the network predicted velocities
+    (Salimans & Ho 2022), up to a bound: with even weights the highest levels, where colours and
+    layout are decided, hardly count, since the noise itself is a good guess of the noise there.
+
     Args:
         unet: the network; 2C input channels where the batches have conditions.
         text_encoder: the text tower.
@@ -169,28 +177,37 @@ class Denoiser(Stage):
         self.unet = unet
         self.text_encoder = text_encoder.requires_grad_(learn_text)
         self.learn_text = learn_text
+        weights = (1 / alphas_cumprod).clamp(max=HEAVIEST)
         self.register_buffer("alphas_cumprod", alphas_cumprod, persistent=False)
+        self.register_buffer("weights", weights, persistent=False)
 
     def training_step(self, batch: Latents) -> Tensor:
-        """Return the mean squared error of the predicted noise."""
-        count = len(batch.target)
-        times = torch.randint(len(self.alphas_cumprod), (count,), device=self.device)
-        loss = self._error(batch, times).mean()
-        self.log("loss", loss, prog_bar=True)
-        return loss
+        """Return the weighted squared error of the predicted noise, at evenly spread levels."""
+        count, levels = len(batch.target), len(self.alphas_cumprod)
+        random = self._generator(self.global_step, self.global_rank)
+        start = torch.rand((), generator=random, device=self.device)
+        spread = (start + torch.arange(count, device=self.device) / count) % 1
+        times = (spread * levels).long().clamp(max=levels - 1)
+        error = self._error(batch, times, random)
+        self.log("loss", error.mean(), prog_bar=True)
+        return (self.weights[times] * error).mean()
 
     def validation_step(self, batch: Latents, batch_idx: int) -> None:
         """Log the error at evenly spread noise levels, with the same noise every time."""
         count, levels = len(batch.target), len(self.alphas_cumprod)
         times = torch.arange(count, device=self.device) * levels // count
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(batch_idx)
-            error = self._error(batch, times)
+        error = self._error(batch, times, self._generator(batch_idx, 0))
         self.log("val_loss", error.mean(), prog_bar=True, sync_dist=True)
+        weighted = (self.weights[times] * error).mean()
+        self.log("val_weighted", weighted, prog_bar=True, sync_dist=True)
 
-    def _error(self, batch: Latents, times: Tensor) -> Tensor:
+    def _generator(self, step: int, rank: int) -> torch.Generator:
+        """Return the random numbers of a step and process, whatever came before."""
+        return torch.Generator(self.device).manual_seed(step * 1024 + rank)
+
+    def _error(self, batch: Latents, times: Tensor, random: torch.Generator) -> Tensor:
         """Return each sample's squared error, (B,)."""
-        noise = torch.randn_like(batch.target)
+        noise = torch.randn(batch.target.shape, generator=random, device=self.device)
         abar = self.alphas_cumprod[times][:, None, None, None]
         noisy = abar.sqrt() * batch.target + (1 - abar).sqrt() * noise
         if batch.condition is not None:

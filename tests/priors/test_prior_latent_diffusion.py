@@ -198,14 +198,14 @@ def test_images_of_another_shape_are_refused(prior, shape):
         prior.encode(torch.zeros(shape))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_samples_estimate_does_not_depend_on_the_batch(tiny_ip2p_folder, dtype):
+@pytest.mark.parametrize(("dtype", "rounding"), [("float32", 1e-4), ("bfloat16", 3e-2)])
+def test_a_samples_estimate_does_not_depend_on_the_batch(tiny_ip2p_folder, dtype, rounding):
     prior = InstructPix2Pix(tiny_ip2p_folder, dtype=dtype, device="cpu")
     x, image = normal(6, 4, 8, 8), normal(6, 4, 8, 8, seed=1)
     (together,) = prior.predict_noise([Query(x, "a", image)], T)
     for i in range(6):
         (alone,) = prior.predict_noise([Query(x[i : i + 1], "a", image[i : i + 1])], T)
-        torch.testing.assert_close(alone, together[i : i + 1], **EXACT)
+        torch.testing.assert_close(alone, together[i : i + 1], rtol=rounding, atol=rounding)
 
 
 def test_half_precision_stays_near(tiny_ip2p_folder, prior):

@@ -59,10 +59,11 @@ def media(tmp_path):
         (("data.frames=0",), "frames"),
         (("prior.max_batch=0",), "max_batch"),
         (("prior=instruct_pix2pix", "prior.path=none"), "none"),
+        (("prior=instruct_pix2pix",), "prior.path must be given"),
         (("hydra.run.dir=text.mp4/run",), "text.mp4"),
         (("resume=none",), "must be the folder of a run"),
         (("experiment=foo",), "there are"),
-        (("optimizer.optimizer.lr=-1",), "lr"),
+        (("optimizer.optimizer.lr=-1",), "learning rate"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -32,7 +32,8 @@ def targets(node):
         if "_target_" in node:
             yield node
         for key in node:
-            yield from targets(node[key])
+            if not OmegaConf.is_missing(node, key):
+                yield from targets(node[key])
     elif isinstance(node, ListConfig):
         for item in node:
             yield from targets(item)

@@ -1,0 +1,95 @@
+"""What every component must hold; components are found by their config files."""
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from test_configs import EXPERIMENTS, composed
+
+from csd_lab.cli import config_folder
+from csd_lab.distill import Radial
+
+
+def choices(group):
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+@pytest.fixture(params=choices("kernel"))
+def kernel(request):
+    return instantiate(composed(f"kernel={request.param}").kernel)
+
+
+def points(count, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(count)
+    return torch.randn(count, 6, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def test_a_kernel_is_symmetric_and_positive_semidefinite(kernel):
+    matrix = kernel(points(9)).matrix
+    torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=0)
+    torch.testing.assert_close(matrix.diagonal(), torch.ones(9, dtype=torch.float64))
+    assert torch.linalg.eigvalsh(matrix).min() > -1e-12
+
+
+def test_the_repulsion_is_the_gradient_of_the_kernel(kernel):
+    x = points(5)
+    output = kernel(x)
+    if isinstance(kernel, Radial):
+
+        def pair(a, b):
+            return kernel.profile((a - b).square().sum(), output.bandwidth).value
+
+        expected = torch.stack(
+            [sum(torch.func.grad(pair)(x[j], x[i]) for j in range(5) if j != i) for i in range(5)]
+        )
+    else:
+        expected = torch.zeros_like(x)
+    torch.testing.assert_close(output.repulsion, expected)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
+def test_few_particles_are_legal(kernel, count, dtype):
+    output = kernel(points(count, dtype))
+    assert all(part.isfinite().all() for part in output)
+
+
+def test_identical_particles_are_legal(kernel):
+    output = kernel(points(1).expand(4, -1))
+    assert all(part.isfinite().all() for part in output)
+    torch.testing.assert_close(output.repulsion, torch.zeros_like(output.repulsion))
+
+
+def test_the_order_of_particles_does_not_matter(kernel):
+    x, order = points(7), torch.randperm(7, generator=torch.Generator().manual_seed(0))
+    plain, permuted = kernel(x), kernel(x[order])
+    torch.testing.assert_close(permuted.matrix, plain.matrix[order][:, order])
+    torch.testing.assert_close(permuted.repulsion, plain.repulsion[order])
+
+
+@pytest.mark.parametrize("method", choices("method"))
+def test_a_method_runs_and_its_result_is_finite(csd_lab, tmp_path, method):
+    outcome = csd_lab(
+        f"method={method}",
+        "prior=colours",
+        "guidance=classifier_free",
+        "data.size=16",
+        "metrics=pixels",
+        "trainer.max_steps=2",
+        "hydra.run.dir=run",
+    )
+    assert outcome.code == 0, outcome.err
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    latents = state["state_dict"]["latents"]
+    assert latents.shape == (8, 3, 16, 16)
+    assert latents.isfinite().all()
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_runs_two_steps(csd_lab, tmp_path, experiment):
+    arguments = [f"experiment={experiment}", "trainer.max_steps=2", "hydra.run.dir=run"]
+    if OmegaConf.is_missing(composed(f"experiment={experiment}").prior, "path"):
+        arguments.append("prior.path=embedded")
+    outcome = csd_lab(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "run" / "report.html").is_file()
