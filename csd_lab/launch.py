@@ -27,7 +27,7 @@ from csd_lab.callbacks import GracefulStop, RunFolder, finish_wandb, write_page
 from csd_lab.data import EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
-from csd_lab.particles import ParticleModule
+from csd_lab.particles import OptimizerFactory, ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.report import Status
 from csd_lab.types import EditTask
@@ -144,14 +144,21 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
     )
     particles = instantiate(config.modality)
-    particles.keywords["optimizer"](
-        [torch.nn.Parameter(torch.zeros(1))]
-    )  # refuses bad settings now
+    rehearse(particles.keywords["optimizer"])
     task = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
     data.fit_to(prior.size_multiple)
     module = particles(frames=data.frames, prompt=prompt_for(prior, task), prior=prior)
     return Run(data, module, trainer)
+
+
+def rehearse(optimizer: OptimizerFactory) -> None:
+    """Make the optimiser once for nothing, so that it refuses bad settings early.
+
+    Raises:
+        ValueError: if it does.
+    """
+    optimizer([torch.nn.Parameter(torch.zeros(1))])
 
 
 def prompt_for(prior: Prior, task: EditTask) -> str:

@@ -7,6 +7,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
+from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.run_folder import RunFolder
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
@@ -24,14 +25,13 @@ class LastCheckpoint(pl.callbacks.Checkpoint):
     """
 
     def __init__(self, every: int = 20) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1 step, got {every}.")
+        check_every(every)
         self.every = every
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
         """Save each ``every`` steps."""
         del args
-        if trainer.global_step % self.every == 0:
+        if is_turn(trainer.global_step, self.every):
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

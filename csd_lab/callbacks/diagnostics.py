@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from csd_lab.callbacks.csv_log import read_rows
+from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import particle_module
 from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.report import plot_kernels, plot_scalars
@@ -27,8 +28,7 @@ class KernelDiagnostics(pl.Callback):
     """
 
     def __init__(self, every: int = 20) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1 step, got {every}.")
+        check_every(every)
         self.every = every
         self.matrices: dict[int, Tensor] = {}
 
@@ -40,7 +40,7 @@ class KernelDiagnostics(pl.Callback):
         step = particle_module(pl_module).latest
         kernel = step.distillation.kernel
         last = trainer.global_step == trainer.max_steps
-        if kernel is not None and (step.number % self.every == 0 or last):
+        if kernel is not None and (is_turn(step.number, self.every) or last):
             self.matrices[step.number] = kernel.matrix.detach().float().cpu()
 
     @rank_zero_only

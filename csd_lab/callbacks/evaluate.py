@@ -7,6 +7,7 @@ from typing import final
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact
 from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.files import atomic_path
@@ -26,8 +27,7 @@ class Evaluate(pl.Callback):
     """
 
     def __init__(self, suite: MetricSuite, every: int | None = None) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"every must be at least 1 step or null, got {every}.")
+        check_every(every)
         self.suite = suite
         self.every = every
 
@@ -37,7 +37,7 @@ class Evaluate(pl.Callback):
     ) -> None:
         """Log the metrics on the way."""
         del args
-        if self.every is not None and trainer.global_step % self.every == 0:
+        if is_turn(trainer.global_step, self.every):
             values = self.suite.evaluate(artefact(trainer, pl_module))
             for logger in trainer.loggers:
                 logger.log_metrics(values, step=trainer.global_step - 1)

@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
+from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact, edit_data, particle_module
 from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.data import write_image, write_video
@@ -31,8 +32,7 @@ class Preview(pl.Callback):
     """
 
     def __init__(self, every: int | None = 20) -> None:
-        if every is not None and every < 1:
-            raise ValueError(f"every must be at least 1 step or null, got {every}.")
+        check_every(every)
         self.every = every
 
     @rank_zero_only
@@ -41,7 +41,7 @@ class Preview(pl.Callback):
     ) -> None:
         """Write the preview if it is its turn."""
         del args
-        if self.every is None or trainer.global_step % self.every:
+        if not is_turn(trainer.global_step, self.every):
             return
         result = artefact(trainer, pl_module)
         path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"

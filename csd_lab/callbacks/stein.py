@@ -4,6 +4,7 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
+from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import particle_module
 from csd_lab.distill import Radial, kernelized_stein_discrepancy
 from csd_lab.priors import GaussianMixture
@@ -23,8 +24,7 @@ class SteinDiscrepancy(pl.Callback):
     """
 
     def __init__(self, kernel: Radial, every: int = 1) -> None:
-        if every < 1:
-            raise ValueError(f"every must be at least 1 step, got {every}.")
+        check_every(every)
         self.kernel = kernel
         self.every = every
 
@@ -45,7 +45,7 @@ class SteinDiscrepancy(pl.Callback):
         del args
         module = particle_module(pl_module)
         prior = module.prior
-        if trainer.global_step % self.every or not isinstance(prior, GaussianMixture):
+        if not is_turn(trainer.global_step, self.every) or not isinstance(prior, GaussianMixture):
             return
         x = module.render(module.latest.ids).detach()
         score = prior.score(x, text=module.conditioning(module.latest.ids).prompt)

@@ -90,10 +90,7 @@ class Run:
         batch = self.plan.batches["autoencoder"]
         data = PictureBatches(self._cache(), self._cache(True), batch, self.plan.seed)
         fit(module, data, "autoencoder", self.plan.options)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(self.plan.workers)
-        self._encode(self.finished_vae(fold=False))
-        torch.set_num_threads(threads)
+        self._encode()
 
     def _clip(self) -> None:
         """Train the tiny CLIP."""
@@ -154,7 +151,7 @@ class Run:
         if not load_averaged(module, self.folder, "autoencoder") and self.plan.init == "fresh":
             raise FileNotFoundError(f"no autoencoder in {self.folder}; run stage=autoencoder first")
         if fold:
-            statistics = load_file(self.folder / "latents.safetensors")
+            statistics = self._latents()
             networks.fold_statistics(module.vae, statistics["mean"], statistics["std"])
         return module.vae.eval()
 
@@ -205,17 +202,28 @@ class Run:
         self,
     ) -> tuple[Cache, Cache, tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
         """Return what the denoisers learn from, as their batches want it."""
-        latents = load_file(self.folder / "latents.safetensors")
+        latents = self._latents()
         caches = self._cache(), self._cache(True)
         tokens = self._tokens(caches[0]), self._tokens(caches[1])
         null = encode_texts(self.tokenizer(), [""])[0]
         return *caches, (latents["train"], latents["held_out"]), tokens, null
 
+    def _latents(self) -> dict[str, Tensor]:
+        """Return the latents of both sets and the statistics that normalise them."""
+        path = self.folder / "latents.safetensors"
+        if not path.is_file():
+            self._encode()
+        return load_file(path)
+
     @torch.no_grad()
-    def _encode(self, vae: AutoencoderKL) -> None:
+    def _encode(self) -> None:
         """Write the latents of all pictures, normalised a channel, and their statistics."""
+        vae = self.finished_vae(fold=False)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.plan.workers)
         sets = {"train": self._cache(), "held_out": self._cache(True)}
         latents = {name: encode_images(vae, cache.images) for name, cache in sets.items()}
+        torch.set_num_threads(threads)
         std, mean = torch.std_mean(latents["train"], dim=(0, 2, 3))
         state = {
             name: ((value - mean[:, None, None]) / std[:, None, None]).half()

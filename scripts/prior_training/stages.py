@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 from transformers import CLIPTextModel
 
-
 HEAVIEST = 25.0
 """Bound on the weight of a noise level."""
 

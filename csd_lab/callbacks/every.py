@@ -1,0 +1,12 @@
+"""Whose turn it is: what callbacks do each so many steps."""
+
+
+def check_every(every: int | None) -> None:
+    """Raises ValueError unless ``every`` is a whole number of at least 1, or None for never."""
+    if every is not None and (not isinstance(every, int) or every < 1):
+        raise ValueError(f"every must be at least 1 step, or null for never, got {every!r}.")
+
+
+def is_turn(step: int, every: int | None) -> bool:
+    """Whether a step is one of each ``every``; never for None."""
+    return every is not None and step % every == 0
