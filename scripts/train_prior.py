@@ -1,8 +1,11 @@
 """Trains the embedded prior and the tiny CLIP on the procedural world, and exports them.
 
-    python scripts/train_prior.py                     # all stages; about 2.5 hours on two cores
-    python scripts/train_prior.py stage=instruct      # one stage, from its checkpoint on
-    python scripts/train_prior.py stage=instruct init=exported folder=more   # from the shipped one
+    python scripts/train_prior.py                   # all stages; just under two hours on two cores
+    python scripts/train_prior.py stage=instruct    # one stage, from its checkpoint on
+    python scripts/train_prior.py stage=instruct stages.instruct.budget.minutes=120  # for longer
+    for stage in data instruct export; do           # more of it, from the networks that ship
+        python scripts/train_prior.py stage=$stage init=exported folder=outputs/more
+    done
 
 Stages: data, autoencoder, clip, text_to_image, instruct, export. Every stage goes on from its
 latest checkpoint, also after a kill; a stage that has spent its budget ends at once.

@@ -6,7 +6,7 @@ Every figure comes beside that of the source picture itself (doing nothing) and 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import open_clip
@@ -97,12 +97,11 @@ class Evaluation:
         self, assets: Path, sampling: Sampling, count: int = 32, device: str = "cpu"
     ) -> None:
         self.assets, self.sampling, self.count = assets, sampling, count
-        options: dict[str, Any] = {"torch_dtype": torch.float32, "use_safetensors": True}
         self.edits = StableDiffusionInstructPix2PixPipeline.from_pretrained(
-            assets / EDITS, **options
+            assets / EDITS, use_safetensors=True
         ).to(device)
         self.prompts = StableDiffusionPipeline.from_pretrained(
-            assets / TEXT_TO_IMAGE, **options
+            assets / TEXT_TO_IMAGE, use_safetensors=True
         ).to(device)
         for pipeline in (self.edits, self.prompts):
             pipeline.set_progress_bar_config(disable=True)

@@ -63,12 +63,11 @@ def load_parts(
     folder: Path,
 ) -> tuple[AutoencoderKL, CLIPTextModel, CLIPTokenizer, UNet2DConditionModel]:
     """Read a pipeline folder's networks in single precision, ready to learn on."""
-    options = {"torch_dtype": torch.float32, "use_safetensors": True}
-    unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", use_safetensors=True)
     unet.set_attn_processor(AttnProcessor())
     return (
-        AutoencoderKL.from_pretrained(folder / "vae", **options),
-        CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32),
+        AutoencoderKL.from_pretrained(folder / "vae", use_safetensors=True),
+        CLIPTextModel.from_pretrained(folder / "text_encoder", use_safetensors=True),
         CLIPTokenizer.from_pretrained(folder / "tokenizer"),
         unet,
     )

@@ -67,7 +67,7 @@ def test_what_a_user_typed_is_text_everywhere(csd_lab, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, number, code):
-    steps = "trainer.max_steps=300"
+    steps = "trainer.max_steps=150"
     whole = start(tmp_path, *LIGHT, steps, "hydra.run.dir=whole")
     stopped = start(tmp_path, *LIGHT, steps, "hydra.run.dir=stopped")
     folder = RunFolder(tmp_path / "stopped")
@@ -78,7 +78,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, number, code):
     out, err = stopped.communicate(timeout=120)
     assert stopped.returncode == code, err
     done = json.loads(folder.results.read_text())["steps"]
-    assert 20 <= done < 300
+    assert 20 <= done < 150
     assert "csd-lab resume=" in out
     assert "interrupted" in folder.report.read_text()
     again = start(tmp_path, "resume=stopped")
