@@ -4,7 +4,8 @@
     python scripts/compare_video.py --clips 4 --seeds 1 --methods csd_edit identity
     python scripts/compare_video.py --table-only
 
-Methods, all with the same prior, guidance and metrics:
+Methods, all with the same prior and metrics; distillations with the default guidance, sampling with
+the guidance that suits it better (--sampling-guidance):
 
     csd_edit     CSD-Edit as configured by default
     identity     the same distillation with the identity kernel, at the same step size
@@ -38,6 +39,7 @@ from csd_lab import world
 from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
 from csd_lab.cli import config_folder
 from csd_lab.data import WorldClip
+from csd_lab.distill import DualGuidance
 from csd_lab.launch import prompt_for, quiet_libraries
 from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
@@ -102,17 +104,24 @@ class Bench:
     Args:
         frames: length of the clips.
         sampling_steps: DDIM steps of the sampled methods.
+        sampling_guidance: their scales, text and image.
         overrides: config overrides for all methods.
     """
 
-    def __init__(self, frames: int, sampling_steps: int, overrides: list[str]) -> None:
+    def __init__(
+        self,
+        frames: int,
+        sampling_steps: int,
+        sampling_guidance: tuple[float, float],
+        overrides: list[str],
+    ) -> None:
         self.frames = frames
         self.steps = sampling_steps
+        self.guidance = DualGuidance(*sampling_guidance)
         self.configs = {name: composed(*own, *overrides) for name, own in DISTILLED.items()}
         base = self.configs["csd_edit"]
         self.prior: Prior = instantiate(base.prior)
         self.suite: MetricSuite = instantiate(base.metrics)
-        self.guidance = instantiate(base.guidance)
 
     def run(self, cell: Cell) -> dict[str, float]:
         """All metrics of one cell, with its seconds and network samples."""
@@ -213,6 +222,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--sampling-steps", type=int, default=20)
+    parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
     parser.add_argument("--methods", nargs="+", default=[*DISTILLED, *SAMPLED])
     parser.add_argument("--file", type=Path, default=Path("outputs/compare_video.jsonl"))
     parser.add_argument("--table-only", action="store_true", help="show what is in the file")
@@ -224,7 +234,8 @@ def main() -> None:
     wanted = list(cells(options.clips, options.seeds, options.methods))
     missing = [(cell, many) for cell, many in wanted if cell not in done]
     if missing and not options.table_only:
-        bench = Bench(options.frames, options.sampling_steps, options.overrides)
+        guidance = tuple(options.sampling_guidance)
+        bench = Bench(options.frames, options.sampling_steps, guidance, options.overrides)
         with options.file.open("a", encoding="utf-8") as file:
             for cell, many in track(missing, "cells"):
                 row = {**cell._asdict(), "many": many, "metrics": bench.run(cell)}
