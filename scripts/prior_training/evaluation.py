@@ -46,6 +46,8 @@ BARS = {
     "caption": 0.80,
 }
 MOST_DRAWS = 2000
+VISIBLE = 0.1
+"""A difference of colour, of 1, that counts when answers are told apart."""
 
 
 class Sampling(NamedTuple):
@@ -264,8 +266,9 @@ def psnr(images: Tensor, targets: Tensor) -> Tensor:
 def nearest_answers(samples: Tensor, answers: Tensor, source: Tensor) -> list[int | None]:
     """Return which right answer each sample is, or None.
 
-    A sample is an answer if it is nearer to it (root mean square) than half the way from that
-    answer to the nearest other candidate; the source is a candidate too.
+    Only pixels count where the candidates (the answers and the source) differ by more than
+    ``VISIBLE``, so that a small object is judged by itself. A sample is an answer if it is nearer
+    to it (root mean square) than half the way from that answer to the nearest other candidate.
 
     Args:
         samples: (B, 3, H, W).
@@ -275,10 +278,14 @@ def nearest_answers(samples: Tensor, answers: Tensor, source: Tensor) -> list[in
     Returns:
         B indices of answers.
     """
-    candidates = torch.cat([answers, source[None]]).flatten(1)
+    candidates = torch.cat([answers, source[None]])
+    spread = candidates.amax(dim=0) - candidates.amin(dim=0)
+    visible = (spread.amax(dim=0) > VISIBLE).flatten()
+    candidates = candidates.flatten(2)[:, :, visible].flatten(1)
     apart = torch.cdist(candidates, candidates)
     apart.fill_diagonal_(float("inf"))
-    distance, nearest = torch.cdist(samples.flatten(1), candidates).min(dim=1)
+    seen = samples.flatten(2)[:, :, visible].flatten(1)
+    distance, nearest = torch.cdist(seen, candidates).min(dim=1)
     reach = apart.min(dim=1).values[nearest] / 2
     valid = (distance < reach) & (nearest < len(answers))
     return [int(i) if ok else None for i, ok in zip(nearest, valid, strict=True)]

@@ -206,6 +206,15 @@ def test_right_answers_are_told_from_wrong_ones():
     assert psnr(answers[:1], answers[:1] + 0.1).item() == pytest.approx(20.0, abs=1e-3)
 
 
+def test_a_small_object_is_judged_by_itself():
+    source = torch.full((3, 16, 16), 0.5)
+    answers = source.repeat(2, 1, 1, 1)
+    answers[0, 0, :2, :2], answers[1, 1, :2, :2] = 1.0, 1.0
+    blurred = answers + 0.05  # over the whole picture, more than the answers are apart
+    assert nearest_answers(blurred, answers, source) == [0, 1]
+    assert nearest_answers(blurred, answers[:1], source) == [0, None]
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A whole run of two steps a stage, exported."""
