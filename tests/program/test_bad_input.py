@@ -52,7 +52,7 @@ def media(tmp_path):
         (("kernel=foo",), "there are identity, imq, mean, rbf"),
         (("kernel.bandwidth.rule=wide",), "official"),
         (("method=foo",), "csd_edit"),
-        (("method.timesteps.low=600",), "low < high"),
+        (("method.timesteps.low=990",), "low < high"),
         (("method.noise=some",), "independent"),
         (("guidance.text=nan",), "finite"),
         (("kernle=rbf",), "did you mean 'kernel'"),
