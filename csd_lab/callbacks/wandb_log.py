@@ -51,7 +51,8 @@ class WandbResult(pl.Callback):
         folder = RunFolder(trainer.default_root_dir)
         for logger in wandb_loggers(trainer):
             run = logger.experiment
-            run.summary.update(json.loads(folder.results.read_text())["metrics"])
+            if folder.results.is_file():  # a run may do without the evaluation
+                run.summary.update(json.loads(folder.results.read_text())["metrics"])
             media: dict[str, Any] = {
                 "side_by_side": wandb.Video(str(folder.side_by_side), format="mp4"),
                 "contact_sheet": wandb.Image(str(folder.contact_sheet)),
