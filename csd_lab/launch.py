@@ -23,13 +23,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from csd_lab.callbacks import GracefulStop, RunFolder, finish_wandb, write_page
+from csd_lab.callbacks import GracefulStop, finish_wandb, write_page
 from csd_lab.data import EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
 from csd_lab.particles import OptimizerFactory, ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.report import Status
+from csd_lab.run_folder import RunFolder
 from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)

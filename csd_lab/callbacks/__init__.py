@@ -8,7 +8,6 @@ from csd_lab.callbacks.guard import NonFiniteGradientError, NonFiniteGuard
 from csd_lab.callbacks.media import Preview, WriteMedia
 from csd_lab.callbacks.page import write_page
 from csd_lab.callbacks.progress import StepProgress
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.callbacks.stein import SteinDiscrepancy
 from csd_lab.callbacks.wandb_log import WandbResult, finish_wandb, wandb_logger
 
@@ -21,7 +20,6 @@ __all__ = [
     "NonFiniteGradientError",
     "NonFiniteGuard",
     "Preview",
-    "RunFolder",
     "SteinDiscrepancy",
     "StepProgress",
     "WandbResult",

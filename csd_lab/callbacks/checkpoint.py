@@ -8,7 +8,7 @@ from typing import Any, final
 import pytorch_lightning as pl
 
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.run_folder import RunFolder
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 

@@ -8,8 +8,8 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.files import atomic_path
+from csd_lab.run_folder import RunFolder
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

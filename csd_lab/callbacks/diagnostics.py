@@ -10,8 +10,8 @@ from torch import Tensor
 from csd_lab.callbacks.csv_log import read_rows
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import particle_module
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.report import plot_kernels, plot_scalars
+from csd_lab.run_folder import RunFolder
 
 
 @final

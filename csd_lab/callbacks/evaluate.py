@@ -9,9 +9,9 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.files import atomic_path
 from csd_lab.metrics import ArtefactMetric, MetricSuite
+from csd_lab.run_folder import RunFolder
 
 
 @final

@@ -10,11 +10,11 @@ from torch import Tensor
 from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact, edit_data, particle_module
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.data import write_image, write_video
 from csd_lab.metrics.answers import answer_frames
 from csd_lab.priors import Prior
 from csd_lab.report import contact_sheet, side_by_side
+from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact
 
 SamplerFactory = Callable[[Prior], InstructPix2PixSampler]

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from math import nan
 from pathlib import Path
 
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.report import MetricNote, RunPage, Status, write_run_page
+from csd_lab.run_folder import RunFolder
 from csd_lab.types import EditTask
 
 PACKAGES = ("csd-lab", "torch", "diffusers", "transformers", "pytorch-lightning", "hydra-core")

@@ -12,7 +12,7 @@ import yaml
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from csd_lab.callbacks.run_folder import RunFolder
+from csd_lab.run_folder import RunFolder
 
 
 def wandb_logger(folder: Path | str, project: str = "csd_lab", **settings: Any) -> WandbLogger:

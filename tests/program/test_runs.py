@@ -9,8 +9,8 @@ import pytest
 import torch
 from processes import start
 
-from csd_lab.callbacks.run_folder import RunFolder
 from csd_lab.data import read_media
+from csd_lab.run_folder import RunFolder
 
 LIGHT = ("experiment=colours", "data.frames=5", "metrics=pixels")
 

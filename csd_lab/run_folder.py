@@ -1,4 +1,4 @@
-"""The names of the files in a run's folder, in one place."""
+"""The names of the files in a run's folder, in one place. Imports nothing of the package."""
 
 from pathlib import Path
 from typing import final
