@@ -14,7 +14,7 @@ from csd_lab import world
 from csd_lab.data.batches import FrameBatches
 from csd_lab.data.checks import check_batch_size, check_fps, check_text, check_whole
 from csd_lab.data.fit import Detail, Fit, Side
-from csd_lab.data.media import STILL_FPS, probe, read_media
+from csd_lab.data.media import STILL_FPS, Media, MediaInfo, probe, read_media
 from csd_lab.types import EditTask
 
 
@@ -122,6 +122,8 @@ class VideoFile(EditData):
         prompt: what to do; may be None where ``target_caption`` says what the result shows.
         source_caption: what the source shows; "" if unknown.
         target_caption: what the result shows; "" if unknown.
+        target: file or folder of the exactly edited clip, frame by frame, where it is known; the
+            result is measured against it. ``start``, ``stride`` and ``max_frames`` hold for it too.
         max_frames: how many frames at most; None: all.
         start: first frame.
         stride: take each ``stride``-th frame.
@@ -143,6 +145,7 @@ class VideoFile(EditData):
         prompt: str | None,
         source_caption: str = "",
         target_caption: str = "",
+        target: Path | str | None = None,
         max_frames: int | None = None,
         start: int = 0,
         stride: int = 1,
@@ -160,7 +163,7 @@ class VideoFile(EditData):
             check_text(name, text)
         if not prompt and not target_caption:
             raise ValueError("prompt must say what to do with the clip, such as 'make it night'.")
-        self.path = Path(path).expanduser() if str(path).startswith("~/") else Path(path)
+        self.path = _expanded(path)
         self.prompt = prompt or ""
         self.source_caption = source_caption
         self.target_caption = target_caption
@@ -172,20 +175,32 @@ class VideoFile(EditData):
         info = probe(self.path, max_frames, start, stride)
         self.fit_of(info.height, info.width)
         check_batch_size(batch_size, info.frames)
+        self.target = None if target is None else _expanded(target)
+        if self.target is not None:
+            target_info = probe(self.target, max_frames, start, stride)
+            if info.frames is not None and target_info.frames is not None:
+                _check_target(_shape(info), _shape(target_info))
 
     def read(self) -> EditTask:
         """Decode the file."""
-        media = read_media(
-            self.path, self.max_frames, self.start, self.stride, still_fps=self.still_fps
-        )
+        media = self._decode(self.path)
+        target = None if self.target is None else self._decode(self.target).frames
+        if target is not None:
+            _check_target(tuple(media.frames.shape), tuple(target.shape))
+        captions = (self.target_caption,) if target is not None and self.target_caption else ()
         return EditTask(
             source=media.frames,
             instruction=self.prompt,
             source_caption=self.source_caption,
             target_caption=self.target_caption,
+            targets=None if target is None else target[None],
+            target_captions=captions,
             fps=media.fps,
             name=media.name,
         )
+
+    def _decode(self, path: Path) -> Media:
+        return read_media(path, self.max_frames, self.start, self.stride, still_fps=self.still_fps)
 
 
 @final
@@ -236,6 +251,23 @@ class WorldClip(EditData):
         return world.edit_task(
             self.clip_seed, self.instruction, self.family, self.length, self.size, self.fps
         )
+
+
+def _expanded(path: Path | str) -> Path:
+    """The path, with a leading ``~/`` replaced by the user's home."""
+    return Path(path).expanduser() if str(path).startswith("~/") else Path(path)
+
+
+def _shape(info: MediaInfo) -> tuple[int, ...]:
+    """Size of the frames, (F, 3, H, W), where their number is known."""
+    return info.frames or 0, 3, info.height, info.width
+
+
+def _check_target(source: tuple[int, ...], target: tuple[int, ...]) -> None:
+    """Compare two sizes, (F, 3, H, W) each."""
+    if source != target:
+        shapes = [f"{shape[0]} frames of {shape[3]} x {shape[2]}" for shape in (source, target)]
+        raise ValueError(f"target must have the clip's {shapes[0]}, got {shapes[1]}.")
 
 
 def _check_instruction(instruction: str | None, known: tuple[str, ...]) -> None:

@@ -120,6 +120,25 @@ def test_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Pa
     assert VideoFile("~/clip.mp4", "x").task.name == "clip.mp4"
 
 
+def test_an_exact_answer_is_part_of_the_task(tmp_path: Path) -> None:
+    save_images(tmp_path / "f", moving(5), [f"{i}.png" for i in range(5)])
+    save_images(tmp_path / "answer", 1 - moving(5), [f"{i}.png" for i in range(5)])
+    data = VideoFile(tmp_path / "f", "make it negative", target=tmp_path / "answer", start=1)
+    task = data.task
+    assert task.targets is not None
+    assert task.targets.shape == (1, *task.source.shape)
+    assert torch.allclose(task.targets[0], 1 - task.source, atol=1.01 / 255)
+    assert task.target_captions == ()
+    data = VideoFile(tmp_path / "f", "x", target_caption="a cat", target=str(tmp_path / "answer"))
+    assert data.task.target_captions == ("a cat",)
+    with pytest.raises(
+        ValueError, match=r"target must have the clip's 5 frames of .*, got 1 frame"
+    ):
+        VideoFile(tmp_path / "f", "x", target=tmp_path / "answer" / "0.png")
+    with pytest.raises(MediaError, match="does not exist"):
+        VideoFile(tmp_path / "f", "x", target=tmp_path / "nothing")
+
+
 def test_bad_files_are_told_by_the_constructor(tmp_path: Path, file: Path) -> None:
     with pytest.raises(MediaError, match="does not exist"):
         VideoFile(tmp_path / "no.mp4", "x")
