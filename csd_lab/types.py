@@ -12,25 +12,50 @@ Text = str | tuple[str, ...]
 """A prompt: one string for all particles, or a tuple with one string a particle."""
 
 
+class Blend(NamedTuple):
+    """Several prompts at once, each with its share in every particle.
+
+    Attributes:
+        texts: the P prompts.
+        weights: share of each prompt, (N, P), in [0, 1]; each particle's add up to 1.
+    """
+
+    texts: tuple[str, ...]
+    weights: Tensor
+
+
 class Conditioning(NamedTuple):
     """What the particles of one step are conditioned on.
 
     Attributes:
-        prompt: target text (an instruction or a caption, as the prior wants it).
+        prompt: target text (an instruction or a caption, as the prior wants it), or a blend.
         source_prompt: text of the source's own estimate; "" is the null text.
         negative_prompt: text that takes the place of the null text in the guidance.
         image: image condition, (N, C, h, w), in the units that the prior's encoder of conditions
             gives; None for text-only priors.
     """
 
-    prompt: Text
+    prompt: Text | Blend
     source_prompt: Text = ""
     negative_prompt: Text = ""
     image: Tensor | None = None
 
 
+class Windows(NamedTuple):
+    """The parts of one large image that were edited as particles.
+
+    Attributes:
+        boxes: top, left, bottom and right of each, (M, 4), int64, in pixels of the image; those of
+            a ring that go over the join have a right beyond the image's width.
+        wrap: whether the image is a ring, whose last column stands beside its first.
+    """
+
+    boxes: Tensor
+    wrap: bool = False
+
+
 class EditTask(NamedTuple):
-    """A clip to edit, how to edit it, and the right answers where they are known.
+    """A clip (or one image, F = 1) to edit, how, and the right answers where they are known.
 
     Attributes:
         source: frames, (F, 3, H, W), in [0, 1].
@@ -42,6 +67,7 @@ class EditTask(NamedTuple):
         target_captions: a caption for each of the A targets; () if unknown.
         fps: frames a second.
         name: short human-readable name; never used as a path.
+        windows: where the windows of one large image lie; None: it is edited as a whole.
     """
 
     source: Tensor
@@ -52,6 +78,7 @@ class EditTask(NamedTuple):
     target_captions: tuple[str, ...] = ()
     fps: float = 8.0
     name: str = "clip"
+    windows: Windows | None = None
 
 
 class Artefact(NamedTuple):

@@ -34,7 +34,7 @@ from csd_lab.distill.kernels import (
 from csd_lab.distill.residuals import Particles, Residual, ResidualRule
 from csd_lab.distill.schedules import NoiseSchedule, Weight
 from csd_lab.distill.svgd import Normalize, stein_direction
-from csd_lab.types import Conditioning
+from csd_lab.types import Blend, Conditioning
 
 RepulsionScale = Literal["paper", "sigma"]
 KernelSpace = Literal["noisy", "clean"]
@@ -256,8 +256,22 @@ def _check(particles: Particles) -> None:
         )
     for name in ("prompt", "source_prompt", "negative_prompt"):
         text = getattr(conditioning, name)
-        if not isinstance(text, str) and len(text) != len(x):
+        if isinstance(text, Blend):
+            _check_blend(text, len(x))
+        elif not isinstance(text, str) and len(text) != len(x):
             raise ValueError(
                 f"conditioning.{name} must be one string for all particles, or a tuple with one "
                 f"for each of the {len(x)}; got {len(text)}"
             )
+
+
+def _check_blend(blend: Blend, particles: int) -> None:
+    shape, wanted = tuple(blend.weights.shape), (particles, len(blend.texts))
+    if shape != wanted:
+        raise ValueError(f"conditioning.prompt must have weights of shape {wanted}; got {shape}")
+    shares = blend.weights.sum(dim=1)
+    if (blend.weights < 0).any() or not torch.allclose(shares, torch.ones_like(shares), atol=1e-4):
+        raise ValueError(
+            "conditioning.prompt must have weights >= 0 that add up to 1 for each particle; got "
+            f"sums from {float(shares.min()):g} to {float(shares.max()):g}"
+        )

@@ -8,10 +8,17 @@ branches with coefficients, which add up to 1:
 Branches that turn out equal are summed, and those with coefficient 0 are left out, before
 anything is evaluated. With Instruct-Pix2Pix's guidance a target takes 3 evaluations, its source
 with the empty text 2.
+
+Particles may follow several prompts y_p at once, each with shares m_p that add up to 1:
+
+    eps_w(x_t) = sum_p m_p eps_w(x_t; y_p) = sum_b c_b eps(x_t; b),    c_b = sum_p m_p c_b(y_p)
+
+The coefficients are then a particle's own. Branches without a prompt are one for all prompts, and
+a prompt is evaluated for those particles alone in which it has a share.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, final
 
 import torch
@@ -19,7 +26,10 @@ from torch import Tensor
 
 from csd_lab.distill.checks import check_finite
 from csd_lab.distill.schedules import NoiseSchedule
-from csd_lab.types import Text
+from csd_lab.types import Blend, Text
+
+Coefficient = float | Tensor
+"""One number for all particles, or one for each, (N,)."""
 
 
 class Query(NamedTuple):
@@ -66,14 +76,22 @@ class Guidance(ABC):
     """A linear combination of branches."""
 
     @final
-    def coefficients(self, prompt: Text, negative: Text = "") -> dict[Branch, float]:
+    def coefficients(self, prompt: Text | Blend, negative: Text = "") -> dict[Branch, Coefficient]:
         """The branches and their coefficients: equal ones summed, zeros left out.
 
         Args:
-            prompt: the text to follow.
+            prompt: the text to follow, or several.
             negative: the text in the place of the null text.
         """
-        return _merge(self.terms(_plain(prompt), _plain(negative)))
+        negative = _plain(negative)
+        if not isinstance(prompt, Blend):
+            return _merge(self.terms(_plain(prompt), negative))
+        shares = zip(prompt.texts, prompt.weights.unbind(dim=1), strict=True)
+        return _merge(
+            (branch, coefficient * share)
+            for text, share in shares
+            for branch, coefficient in self.terms(text, negative)
+        )
 
     @abstractmethod
     def terms(self, prompt: Text, negative: Text) -> list[tuple[Branch, float]]:
@@ -139,7 +157,7 @@ class Request(NamedTuple):
     """
 
     x_t: Tensor
-    coefficients: Mapping[Branch, float]
+    coefficients: Mapping[Branch, Coefficient]
     image: Tensor | None = None
 
 
@@ -154,37 +172,63 @@ def guided_noise(prior: NoisePredictor, t: Tensor, requests: Sequence[Request]) 
     Returns:
         One (N, C, h, w) a request, in float32 or the particles' higher precision.
     """
-    plans = [_plan(request) for request in requests]
-    keys = [(i, branch) for i, plan in enumerate(plans) for branch in plan]
-    queries = [
-        Query(requests[i].x_t, branch.text, requests[i].image if branch.image else None)
-        for i, branch in keys
-    ]
-    predictions = dict(zip(keys, prior.predict_noise(queries, t), strict=True))
-    return [
-        _combine(request.x_t, [(c, predictions[i, branch]) for branch, c in plan.items()])
-        for i, (request, plan) in enumerate(zip(requests, plans, strict=True))
-    ]
+    parts = [part for request in requests for part in _parts(request)]
+    predictions = iter(prior.predict_noise([part.query for part in parts], t))
+    return [_combine(request.x_t, _parts(request), predictions) for request in requests]
 
 
-def _plan(request: Request) -> dict[Branch, float]:
+class _Part(NamedTuple):
+    """One branch of a request.
+
+    Attributes:
+        query: the particles that have a share in it.
+        rows: which those are, (M,); None for all.
+        coefficient: of these particles: a number, or one each, (M,).
+    """
+
+    query: Query
+    rows: Tensor | None
+    coefficient: Coefficient
+
+
+def _parts(request: Request) -> list[_Part]:
+    return [_part(request, branch, c) for branch, c in _plan(request).items()]
+
+
+def _part(request: Request, branch: Branch, coefficient: Coefficient) -> _Part:
+    image = request.image if branch.image else None
+    if isinstance(coefficient, Tensor) and not coefficient.all():
+        rows = coefficient.nonzero()[:, 0]
+        text = branch.text
+        if not isinstance(text, str):
+            text = tuple(text[row] for row in rows.tolist())
+        image = None if image is None else image[rows]
+        return _Part(Query(request.x_t[rows], text, image), rows, coefficient[rows])
+    return _Part(Query(request.x_t, branch.text, image), None, coefficient)
+
+
+def _plan(request: Request) -> dict[Branch, Coefficient]:
     if request.image is not None:
         return _merge(request.coefficients.items())
     # Without an image condition, branches that differ in the image alone are one branch.
     return _merge((Branch(b.text, False), c) for b, c in request.coefficients.items())
 
 
-def _merge(terms: Iterable[tuple[Branch, float]]) -> dict[Branch, float]:
-    merged: dict[Branch, float] = {}
+def _merge(terms: Iterable[tuple[Branch, Coefficient]]) -> dict[Branch, Coefficient]:
+    merged: dict[Branch, Coefficient] = {}
     for branch, coefficient in terms:
         merged[branch] = merged.get(branch, 0.0) + coefficient
-    return {branch: coefficient for branch, coefficient in merged.items() if coefficient != 0}
+    return {branch: c for branch, c in merged.items() if torch.as_tensor(c).any()}
 
 
-def _combine(x_t: Tensor, terms: Iterable[tuple[float, Tensor]]) -> Tensor:
+def _combine(x_t: Tensor, parts: Iterable[_Part], predictions: Iterator[Tensor]) -> Tensor:
     noise = torch.zeros_like(x_t, dtype=torch.promote_types(x_t.dtype, torch.float32))
-    for coefficient, prediction in terms:
-        noise = noise + coefficient * prediction.to(noise.dtype)
+    for part in parts:
+        share = part.coefficient
+        if isinstance(share, Tensor):
+            share = share.to(noise)[:, None, None, None]
+        term = share * next(predictions).to(noise.dtype)
+        noise = noise + term if part.rows is None else noise.index_add(0, part.rows, term)
     return noise
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, final
 from torch import Tensor
 
 from csd_lab.distill.guidance import Guidance, NoisePredictor, Request, guided_noise
-from csd_lab.types import Conditioning, Text
+from csd_lab.types import Blend, Conditioning, Text
 
 
 class Particles(NamedTuple):
@@ -65,7 +65,7 @@ class ResidualRule(ABC):
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior."""
 
-    def _request(self, x_t: Tensor, conditioning: Conditioning, prompt: Text) -> Request:
+    def _request(self, x_t: Tensor, conditioning: Conditioning, prompt: Text | Blend) -> Request:
         coefficients = self.guidance.coefficients(prompt, conditioning.negative_prompt)
         return Request(x_t, coefficients, conditioning.image)
 

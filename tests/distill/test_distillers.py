@@ -28,7 +28,7 @@ from csd_lab.distill import (
     VariancePreserving,
     surrogate_loss,
 )
-from csd_lab.types import Conditioning
+from csd_lab.types import Blend, Conditioning
 
 from .helpers import ClosedForm, randn
 
@@ -135,6 +135,21 @@ def test_an_unchanged_particle_with_the_sources_text_has_no_residual() -> None:
     conditioning = conditioning._replace(source_prompt=conditioning.prompt)
     residual = sds(RULES["source"]).residual(prior, x, x, conditioning, noise, t)
     assert not residual.delta.any()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (torch.ones(5, 3) / 3, r"weights of shape \(5, 2\); got \(5, 3\)"),
+        (torch.ones(5, 2), "add up to 1 for each particle; got sums from 2 to 2"),
+        (torch.tensor([[2.0, -1.0]]).expand(5, 2), "must have weights >= 0"),
+    ],
+)
+def test_shares_of_prompts_are_checked(weights, message) -> None:
+    prior, x, source, conditioning, noise, t = Scene().arguments()
+    blended = conditioning._replace(prompt=Blend(("A", "B"), weights))
+    with pytest.raises(ValueError, match=message):
+        sds(RULES["source"]).residual(prior, x, source, blended, noise, t)
 
 
 # --- signs -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from csd_lab.distill import Branch, ClassifierFree, DualGuidance, Request, guided_noise
+from csd_lab.types import Blend
 
 from .helpers import ClosedForm, randn
 
@@ -98,6 +99,44 @@ def test_a_text_for_each_particle() -> None:
     for i, text in enumerate("AB"):
         one = Request(x_t[i : i + 1], ClassifierFree(2.0).coefficients(text))
         torch.testing.assert_close(noise[i : i + 1], guided_noise(prior, T, [one])[0])
+
+
+WEIGHTS = torch.tensor([[0.25, 0.75, 0.0], [0.0, 1.0, 0.0], [0.5, 0.25, 0.25]])
+
+
+@pytest.mark.parametrize("guidance", [ClassifierFree(7.3), DualGuidance(7.5, 1.2)])
+def test_a_blend_is_the_weighted_sum_of_its_prompts(guidance) -> None:
+    prior, x_t, image = ClosedForm(), randn(3, 4, 6, 6), randn(3, 4, 6, 6, seed=1)
+    blend = guidance.coefficients(Blend(("A", "B", "C"), WEIGHTS), "B")
+    (noise,) = guided_noise(prior, T, [Request(x_t, blend, image)])
+    alone = [
+        guided_noise(prior, T, [Request(x_t, guidance.coefficients(text, "B"), image)])[0]
+        for text in "ABC"
+    ]
+    expected = sum(w[:, None, None, None] * e for w, e in zip(WEIGHTS.T, alone, strict=True))
+    torch.testing.assert_close(noise, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_prompt_is_evaluated_where_it_has_a_share_only() -> None:
+    """Two branches for each particle, and one for each of the six shares that are not 0."""
+    prior, x_t, image = ClosedForm(), randn(3, 4, 6, 6), randn(3, 4, 6, 6, seed=1)
+    coefficients = DualGuidance(7.5, 1.5).coefficients(Blend(("A", "B", "C"), WEIGHTS))
+    guided_noise(prior, T, [Request(x_t, coefficients, image)])
+    assert (prior.calls, prior.samples) == (1, 2 * 3 + 6)
+
+
+def test_a_blend_of_one_prompt_is_that_prompt() -> None:
+    prior, x_t, image = ClosedForm(), randn(3, 4, 6, 6), randn(3, 4, 6, 6, seed=1)
+    guidance = DualGuidance(7.5, 1.5)
+    whole, blended = guided_noise(
+        prior,
+        T,
+        [
+            Request(x_t, guidance.coefficients("A"), image),
+            Request(x_t, guidance.coefficients(Blend(("A", "A", "A"), WEIGHTS)), image),
+        ],
+    )
+    torch.testing.assert_close(whole, blended, rtol=1e-5, atol=1e-5)
 
 
 def test_half_precision_is_combined_in_float32() -> None:
