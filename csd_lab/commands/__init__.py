@@ -1,0 +1,1 @@
+"""Command lines beside `csd-lab` itself, one a module."""

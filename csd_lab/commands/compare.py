@@ -1,0 +1,222 @@
+"""`csd-lab-compare`: runs beside each other, as a page and as tables.
+
+Exit codes: 0 done, 2 wrong input.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from csd_lab.compare import Comparison, load_runs
+from csd_lab.compare.figures import mean_text
+from csd_lab.compare.page import Media, write_comparison_page
+from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
+from csd_lab.files import atomic_path
+
+NAME = "comparison"
+COLUMNS = 3
+"""Metrics in the terminal's table; the files have all."""
+LABEL = 24
+"""Widest column of labels there, in characters."""
+FIGURE = 13
+"""Narrowest column of figures there."""
+
+EPILOG = """\
+examples:
+  csd-lab-compare outputs/sweeps/guidance                      a sweep
+  csd-lab-compare outputs/sweeps/* --out outputs/all           several
+  csd-lab-compare outputs/sweeps/guidance --by method,guidance.text --reference dds,7.5
+  csd-lab-compare runs --metrics psnr_answer,lpips_consecutive_tiny --unit data.path
+
+It writes comparison.html (one self-contained page: open it in a browser; runs can be regrouped,
+filtered and sorted there), comparison.csv (all figures), comparison.md and comparison.tex.
+
+A scene counts once: its runs (seeds, prompts) are averaged before intervals are made, since only
+scenes are independent. Differences to the reference are paired by scene, prompt and seed.
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code."""
+    options = _parser().parse_args(arguments)
+    try:
+        _compare(options)
+    except BrokenPipeError:
+        sys.exit(0)
+    except (ValueError, OSError) as error:
+        print(f"csd-lab-compare: {_one_line(error)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="csd-lab-compare",
+        description="Compare runs: means with 95 % intervals, paired differences, trade-offs, "
+        "curves and clips, on one page without a server, and as tables.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        type=Path,
+        help="sweep folders, run folders, or folders that hold such",
+    )
+    parser.add_argument(
+        "--out", type=Path, help="where to write (default: the folder that was given, or holds all)"
+    )
+    parser.add_argument(
+        "--by",
+        type=_names,
+        help="settings to group by, with commas (default: the parts, such as method and kernel, "
+        "whose choice differs)",
+    )
+    parser.add_argument(
+        "--reference",
+        help='group that others are compared with, such as "csd_edit" or "csd_edit,rbf"',
+    )
+    parser.add_argument(
+        "--metrics", type=_names, help="metrics to show, with commas (default: all)"
+    )
+    parser.add_argument(
+        "--unit",
+        type=_names,
+        help="settings that say which scene a run is about, with commas (default: data.clip_seed "
+        "or data.path)",
+    )
+    media = parser.add_mutually_exclusive_group()
+    media.add_argument(
+        "--link",
+        dest="media",
+        action="store_const",
+        const="link",
+        default="auto",
+        help="link to the clips instead of embedding them (default: embed those that fit in 24 MB)",
+    )
+    media.add_argument(
+        "--embed",
+        dest="media",
+        action="store_const",
+        const="embed",
+        help="embed all clips, however large the page becomes",
+    )
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> None:
+    """Read, compare, write and tell.
+
+    Raises:
+        ValueError: if a folder, a setting, a metric or a group is not there.
+        OSError: if a file cannot be written.
+    """
+    comparison = Comparison(
+        load_runs(options.folders),
+        by=options.by,
+        unit=options.unit,
+        reference=options.reference,
+        metrics=options.metrics,
+    )
+    out = options.out or _shared(options.folders)
+    files = {f"{NAME}.csv": csv_table, f"{NAME}.md": markdown, f"{NAME}.tex": latex}
+    for name, table in files.items():
+        with atomic_path(out / name) as path:
+            path.write_text(table(comparison), encoding="utf-8", errors="replace")
+    page = out / f"{NAME}.html"
+    media: Media = options.media
+    write_comparison_page(
+        page, comparison, _title(options.folders), _command(), media, options.metrics
+    )
+    _tell(comparison, page)
+
+
+def _tell(comparison: Comparison, page: Path) -> None:
+    """Print the table of means, the runs that are not in it, and where the page is."""
+    console = Console()
+    console.print(_table(comparison))
+    left_out = [run for run in comparison.runs if run.state != "done"]
+    for run in left_out[:10]:
+        console.print(Text(f"not finished: {run.name}: {run.state}, {run.reason}", "yellow"))
+    if len(left_out) > 10:
+        console.print(f"and {len(left_out) - 10} more, see the page")
+    print(f"Page: {page}")
+
+
+def _table(comparison: Comparison) -> Table:
+    """Means of the first few metrics."""
+    names = list(comparison.metrics)[:COLUMNS]
+    best = {name: comparison.best(name) for name in names}
+    table = Table(box=SIMPLE_HEAD, caption="mean over scenes ± 95 %", caption_justify="left")
+    for key in comparison.by or ("group",):
+        table.add_column(Text(key), no_wrap=True, max_width=LABEL)
+    table.add_column("scenes", justify="right")
+    for name in names:
+        arrow = ARROWS[comparison.metrics[name].higher_is_better]
+        table.add_column(
+            Text(f"{name} {arrow}".strip()), justify="right", overflow="fold", min_width=FIGURE
+        )
+    for group in comparison.groups:
+        means = {name: comparison.estimate(group, name) for name in names}
+        table.add_row(
+            *map(Text, comparison.values(group) or (group.label,)),
+            str(comparison.scenes(group)),
+            *(
+                Text(
+                    mean_text(mean).replace(" ", "\N{NO-BREAK SPACE}"),
+                    "bold" if mean.mean == best[name] else "",
+                )
+                for name, mean in means.items()
+            ),
+        )
+    return table
+
+
+def _names(text: str) -> list[str]:
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
+def _shared(folders: Sequence[Path]) -> Path:
+    """The folder that was given, or the one that holds all that were."""
+    return (
+        folders[0]
+        if len(folders) == 1
+        else Path(os.path.commonpath([f.resolve() for f in folders]))
+    )
+
+
+def _title(folders: Sequence[Path]) -> str:
+    names = list(dict.fromkeys(folder.resolve().name for folder in folders))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"Comparison of {', '.join(names[:3])}{more}"
+
+
+def _command() -> str:
+    return shlex.join(["csd-lab-compare", *sys.argv[1:]])
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()
