@@ -3,34 +3,28 @@
 Exit codes: 0 done, 1 failed, 2 wrong input (nothing was run), 128 + n stopped by signal n.
 """
 
-import difflib
-import logging
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
-log = logging.getLogger(__name__)
-
-WRONG_INPUT = (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError)
-"""What parts raise about their settings and input before anything runs."""
+from csd_lab.composition import config_folder
+from csd_lab.jobs import own_overrides, single_run, sweep_job
+from csd_lab.messages import WRONG, WRONG_INPUT, one_line
+from csd_lab.sweep.job import JobFolder
 
 TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 """Settings whose value is taken as it was typed, whatever characters it holds."""
-
-
-def config_folder() -> Path:
-    """The folder of configs: inside the package if installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def main() -> None:
@@ -40,56 +34,34 @@ def main() -> None:
         sys.argv[1:] = prepare(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
     except WRONG_INPUT as error:
-        sys.exit(fail(error))
+        print(f"csd-lab: {one_line(error)}", file=sys.stderr)
+        sys.exit(WRONG)
+    except KeyboardInterrupt:
+        print("csd-lab: stopped.", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
-def job(config: DictConfig) -> None:
-    """Run one composed config in the folder that Hydra made for it."""
-    from csd_lab.launch import launch  # heavy: not needed for --help or a mistyped override
+def job(config: DictConfig) -> Any:
+    """Run one composed config in the folder that Hydra made for it.
 
-    try:
-        code = launch(config, Path(HydraConfig.get().runtime.output_dir))
-    except WRONG_INPUT as error:  # here, since Hydra prints lines of its own about errors of a job
-        log.exception("Nothing was run.")
-        code = fail(error)
-    if code:
-        sys.exit(code)
+    Returns:
+        None for a single run, else what :func:`csd_lab.jobs.sweep_job` gives.
 
-
-def fail(error: BaseException) -> int:
-    """Print an error as one line; return the exit code for wrong input."""
-    print(f"csd-lab: {one_line(error)}", file=sys.stderr)
-    return 2
-
-
-def one_line(error: BaseException) -> str:
-    """What is wrong and what to do about it, from an error of any layer, as one line."""
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    text = str(error) or type(error).__name__
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return f"There is no setting {match[1]!r}{suggestion(match[1])}; see csd-lab --help."
-    if match := re.match(r"Error parsing override '(.*)'\n", text, re.DOTALL):
-        return (
-            f"Cannot read {match[1]!r}; put a value with special characters in quotes, key='value'."
-        )
-    if match := re.search(
-        r"Could not find '([^']+)'\s+Available options in '(\w+)':(.*?)(Config|$)", text, re.DOTALL
-    ):
-        choices = ", ".join(match[3].split())
-        return f"There is no {match[2]} {match[1].split('/')[-1]!r}; there are {choices}."
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
-        return f"{match[1]} must be given: {match[1]}=..."
-    return " ".join(text.split())
-
-
-def suggestion(key: str) -> str:
-    """A hint at the config group or setting that ``key`` might have meant; "" if none is near."""
-    groups = [path.name for path in config_folder().iterdir() if path.is_dir()]
-    near = difflib.get_close_matches(key, [*groups, "prompt", "seed", "resume"], n=1)
-    return f"; did you mean {near[0]!r}" if near else ""
+    Raises:
+        SystemExit: if a single run did not end well, or a signal stopped a job of a sweep.
+        JobFailedError: if a job of a sweep failed; Hydra's launchers then go on with the others.
+    """
+    hydra_config = HydraConfig.get()
+    folder = JobFolder(hydra_config.runtime.output_dir)
+    overrides = own_overrides(hydra_config.overrides.task)
+    if hydra_config.mode is RunMode.MULTIRUN:
+        return sweep_job(config, folder, overrides)
+    ending = single_run(config, folder, overrides)
+    if ending.code == WRONG:
+        print(f"csd-lab: {ending.error}", file=sys.stderr)
+    if ending.code:
+        sys.exit(ending.code)
+    return None
 
 
 def prepare(arguments: list[str]) -> list[str]:
@@ -102,7 +74,7 @@ def prepare(arguments: list[str]) -> list[str]:
         ValueError: if the folder to resume is no run folder.
     """
     multirun = any(a in ("-m", "--multirun") for a in arguments)
-    prepared = arguments if multirun else [quote(a) for a in arguments]
+    prepared = [a if multirun and sweeps(a) else quote(a) for a in arguments]
     keys = dict(overrides(arguments))
     if "data.path" in keys and "data" not in keys:
         prepared = ["data=file", *prepared]
@@ -111,6 +83,10 @@ def prepare(arguments: list[str]) -> list[str]:
         sys.path.append(str(own.parent))  # what own configs name may lie beside them
         prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
+        if multirun:
+            raise ValueError(
+                "resume goes on with a single run; a sweep goes on by its own command, given again."
+            )
         prepared = [*prepared, *resume_overrides(Path(keys["resume"]))]
     return prepared
 
@@ -134,6 +110,14 @@ def overrides(arguments: list[str]) -> Iterator[tuple[str, str]]:
         key, equals, value = argument.partition("=")
         if equals and not key.startswith("-"):
             yield key.lstrip("+~"), value
+
+
+def sweeps(argument: str) -> bool:
+    """Whether an argument of a multirun may stand for several values, or cannot be read as one."""
+    try:
+        return bool(OverridesParser.create().parse_override(argument).is_sweep_override())
+    except HydraException:
+        return "," in argument  # which Hydra will tell; without a comma it is one text
 
 
 def quote(argument: str) -> str:
@@ -161,4 +145,6 @@ def hydra_string(text: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    from csd_lab import cli  # by its name, under which other processes find the job, too
+
+    cli.main()

@@ -6,6 +6,7 @@ wrong input is told before a network is loaded.
 
 import json
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -23,14 +24,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from csd_lab.callbacks import GracefulStop, finish_wandb, write_page
+from csd_lab.callbacks import (
+    AtomicCheckpoints,
+    GracefulStop,
+    ProgressFile,
+    finish_abandoned_wandb,
+    finish_wandb,
+    write_page,
+)
 from csd_lab.data import EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
+from csd_lab.messages import WRONG, WRONG_INPUT, one_line
 from csd_lab.particles import OptimizerFactory, ParticleModule
 from csd_lab.priors import Prior
+from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
+from csd_lab.sweep.job import Ending, ending_of
+from csd_lab.sweep.progress import read_progress
+from csd_lab.sweep.status import State
 from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)
@@ -50,28 +63,131 @@ class Run(NamedTuple):
     trainer: pl.Trainer
 
 
-def launch(config: DictConfig, root: Path) -> int:
-    """Run a config in the folder ``root``.
+def launch(config: DictConfig, root: Path, go_on: bool = False) -> Ending:
+    """Run a config in the folder ``root``, in this process or in several that it supervises.
+
+    Args:
+        config: what to run, settled.
+        root: the run's folder.
+        go_on: from the folder's checkpoint, if there is one.
 
     Returns:
-        The exit code: 0 done, 1 failed, 128 + n stopped by signal n.
+        How the run ended.
 
     Raises:
         ValueError: if the input is wrong; nothing was run then.
     """
     folder = RunFolder(root)
-    config = settle(config, folder)
-    checkpoint = folder.checkpoint if config.resume else None
-    config.resume = None
+    checkpoint = folder.checkpoint if go_on and folder.checkpoint.is_file() else None
     check(config)
     quiet_libraries()
+    if ranks := several(config.trainer):
+        return launch_ranks(config, folder, checkpoint, ranks)
+    return launch_here(config, folder, checkpoint)
+
+
+def launch_here(config: DictConfig, folder: RunFolder, checkpoint: Path | None) -> Ending:
+    """Run a config in this process, which may be one of several ranks; the first one speaks.
+
+    Raises:
+        ValueError: if the input is wrong; nothing was run then.
+    """
     run = build(config, folder)
-    with atomic_path(folder.config) as path:
-        OmegaConf.save(config, path, resolve=True)
-    facts = describe(config, run)
-    Console().print(table_of("", facts))
-    print(f"folder: {folder.root}")
+    facts = describe(config, run.data.task, prompt_for(run.module.prior, run.data.task))
+    if run.trainer.is_global_zero:
+        if checkpoint is None:
+            folder.checkpoint.unlink(missing_ok=True)  # of a former run, whom none may go on with
+        with atomic_path(folder.config) as path:
+            OmegaConf.save(config, path, resolve=True)
+        Console().print(table_of("", facts))
+        print(f"folder: {folder.root}")
     return train(run, folder, checkpoint, facts)
+
+
+def several(trainer: DictConfig) -> int:
+    """How many ranks a trainer wants; 0 if it wants one, which is this process.
+
+    Raises:
+        ValueError: if the devices are no number, no list, and not "auto".
+    """
+    devices = trainer.devices
+    if devices in ("auto", -1, "-1"):
+        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
+        count = torch.cuda.device_count() if on_gpus else 1
+    elif isinstance(devices, str):  # "2" is how many, "0,1" and "0," which
+        names = [name for name in devices.split(",") if name]
+        if not all(name.strip().isdigit() for name in names):
+            raise ValueError(
+                f"trainer.devices must be a number, a list, or auto, got {trainer.devices!r}."
+            )
+        count = len(names) if "," in devices else int(devices)
+    else:
+        count = devices if isinstance(devices, int) else len(devices)
+    return count if count > 1 else 0
+
+
+def launch_ranks(
+    config: DictConfig, folder: RunFolder, checkpoint: Path | None, ranks: int
+) -> Ending:
+    """Run a config in several processes, which end when this one does.
+
+    Raises:
+        ValueError: if the input is wrong; nothing was run then.
+    """
+    text = OmegaConf.to_yaml(config, resolve=True)
+    try:
+        ending = supervise(launch_rank, text, folder.root, checkpoint, ranks=ranks)
+    except RanksStoppedError as stopped:
+        ending = Ending(128 + stopped.received, str(stopped))
+    except RankFailedError as failed:
+        log.error("%s\n%s", failed, failed.details)
+        ending = Ending(1, str(failed), failed.details)
+    else:
+        if ending.code == WRONG:
+            raise ValueError(ending.error)
+        return ending
+    finish_ranks(config, folder, ending)
+    return ending
+
+
+def launch_rank(config: str, root: Path, checkpoint: Path | None) -> Ending:
+    """What a rank does: the run of a resolved config, as YAML, without Hydra.
+
+    Returns:
+        How it ended, wrong input too.
+    """
+    folder = RunFolder(root)
+    log_to(folder.log, int(os.environ["RANK"]))
+    quiet_libraries()
+    try:
+        return launch_here(cast(DictConfig, OmegaConf.create(config)), folder, checkpoint)
+    except WRONG_INPUT as error:
+        log.exception("Nothing was run.")
+        return Ending(WRONG, one_line(error))
+
+
+def finish_ranks(config: DictConfig, folder: RunFolder, ending: Ending) -> None:
+    """Write the page of a run whose ranks ended without an ending of their own."""
+    task = instantiate(config.data).task
+    facts = describe(config, task, task.instruction or task.target_caption)
+    progress = read_progress(folder.progress)
+    step = progress.step if progress else 0
+    status: Status = "failed" if ending.code == 1 else "interrupted"
+    tell(folder, task, (step, config.trainer.max_steps), facts, status, ending.error)
+    if status == "failed":
+        print(f"csd-lab: {ending.error} (details: {folder.log})", file=sys.stderr)
+    loggers = [instantiate(part, folder=folder.root) for part in config.logger.values() if part]
+    finish_abandoned_wandb(loggers, ending.code)
+
+
+def log_to(path: Path, rank: int) -> None:
+    """Have a rank log into the run's log, beside the others; all but the first only errors."""
+    logging.basicConfig(
+        filename=path,
+        level=logging.ERROR if rank else logging.INFO,
+        format=f"[%(asctime)s][rank {rank}][%(name)s][%(levelname)s] - %(message)s",
+        encoding="utf-8",
+    )
 
 
 def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
@@ -102,7 +218,7 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
                 f"only {allowed} may change, got {key!r}."
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
-    saved.resume = str(folder.root)
+    saved.resume = None
     return saved
 
 
@@ -141,9 +257,15 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     trainer = instantiate(
         config.trainer,
         default_root_dir=folder.root,
-        callbacks=[instantiate(part) for part in config.callbacks.values() if part],
+        callbacks=[
+            *(instantiate(part) for part in config.callbacks.values() if part),
+            ProgressFile(),
+        ],
+        plugins=[AtomicCheckpoints()],
         logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
     )
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
     particles = instantiate(config.modality)
     rehearse(particles.keywords["optimizer"])
     task = data.task  # a clip that cannot be decoded is told before networks are loaded
@@ -180,13 +302,15 @@ def prompt_for(prior: Prior, task: EditTask) -> str:
     return task.instruction
 
 
-def describe(config: DictConfig, run: Run) -> dict[str, str]:
+def describe(config: DictConfig, task: EditTask, prompt: str) -> dict[str, str]:
     """What a run is, in a few words each."""
-    frames, _, height, width = run.data.task.source.shape
+    frames, _, height, width = task.source.shape
     guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
+    size = f"{width} x {height}"
     return {
-        "clip": f"{run.data.task.name}, {frames} frames of {width} x {height}",
-        "prompt": run.module.conditioning(torch.tensor([0])).prompt,
+        "image" if frames == 1 else "clip": f"{task.name}, "
+        + (size if frames == 1 else f"{frames} frames of {size}"),
+        "prompt": prompt,
         "method": config.choices.method,
         "kernel": config.choices.kernel,
         "guidance": f"{config.choices.guidance} ({guidance})",
@@ -196,24 +320,45 @@ def describe(config: DictConfig, run: Run) -> dict[str, str]:
     }
 
 
-def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> int:
-    """Train, write the page whatever comes, and return the exit code."""
+def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> Ending:
+    """Train, write the page whatever comes, and return how it ended.
+
+    Raises:
+        Exception: what failed, on one of several ranks: their supervisor knows which failed first.
+    """
+    ranks = run.trainer.world_size
+    if ranks > 1:
+        ignore_stops()  # until training listens to them, and when it is over
     try:
         run.trainer.fit(run.module, run.data, ckpt_path=checkpoint, weights_only=True)
     except Exception as error:
         log.exception("The run failed at step %d.", run.trainer.global_step)
-        finish(run, folder, facts, "failed", str(error))
-        print(f"csd-lab: {error} (details: {folder.log})", file=sys.stderr)
-        code = 1
+        ending = ending_of(error)
+        if ranks > 1:
+            finish_wandb(run.trainer, ending.code)
+            raise
+    except BaseException as error:  # a second signal, or what a library exits with
+        finish_wandb(run.trainer, ending_of(error).code)
+        raise
     else:
         received = stop_signal(run.trainer)
-        code = 128 + received if received else 0
-        if received:
-            finish(run, folder, facts, "interrupted", f"Stopped by {received.name}.")
-        else:
-            finish(run, folder, facts, "finished")
-    finish_wandb(run.trainer, code)
-    return code
+        stopped = f"Stopped by {received.name}." if received else ""
+        ending = Ending(128 + received, stopped) if received else Ending(0)
+    return conclude(run, folder, facts, ending)
+
+
+def conclude(run: Run, folder: RunFolder, facts: dict[str, str], ending: Ending) -> Ending:
+    """Write the page, tell how the run ended, and return it; no page is a failure too."""
+    status: dict[State, Status] = {State.DONE: "finished", State.INTERRUPTED: "interrupted"}
+    try:
+        finish(run, folder, facts, status.get(ending.state, "failed"), ending.error)
+    except OSError as error:
+        log.exception("The page could not be written.")
+        ending = ending if ending.code else ending_of(error)
+    if ending.state is State.FAILED:
+        print(f"csd-lab: {ending.error} (details: {folder.log})", file=sys.stderr)
+    finish_wandb(run.trainer, ending.code)
+    return ending
 
 
 def stop_signal(trainer: pl.Trainer) -> signal.Signals | None:
@@ -225,15 +370,28 @@ def stop_signal(trainer: pl.Trainer) -> signal.Signals | None:
 def finish(
     run: Run, folder: RunFolder, facts: dict[str, str], status: Status, message: str = ""
 ) -> None:
-    """Write the page and tell where it is and how to go on."""
-    step, steps = run.trainer.global_step, run.trainer.max_steps
-    write_page(folder, status, step, steps, run.data.task, facts, message)
+    """Write the page and tell where it is and how to go on; of several ranks the first one does."""
+    if run.trainer.is_global_zero:
+        steps = (run.trainer.global_step, run.trainer.max_steps)
+        tell(folder, run.data.task, steps, facts, status, message)
+
+
+def tell(
+    folder: RunFolder,
+    task: EditTask,
+    steps: tuple[int, int],
+    facts: dict[str, str],
+    status: Status,
+    message: str = "",
+) -> None:
+    """Write the page and tell where it is and how to go on, after so many steps of so many."""
+    write_page(folder, status, *steps, task, facts, message)
     if folder.results.is_file():
         metrics = json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]
         shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
         Console().print(table_of("metric", shown))
     if status == "interrupted":
-        print(f"Stopped after step {step} of {steps}.")
+        print(f"Stopped after step {steps[0]} of {steps[1]}.")
     if status != "finished":
         print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")
     print(f"Report: {folder.report}")
@@ -249,6 +407,13 @@ def table_of(heading: str, rows: Mapping[str, str]) -> Table:
 
 def quiet_libraries() -> None:
     """Keep what libraries say about themselves out of the terminal; it goes to the run's log."""
-    for name in ("pytorch_lightning", "lightning", "transformers", "diffusers", "open_clip"):
+    for name in (
+        "pytorch_lightning",
+        "lightning_fabric",
+        "lightning",
+        "transformers",
+        "diffusers",
+        "open_clip",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)

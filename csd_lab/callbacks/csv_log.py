@@ -42,6 +42,7 @@ class CsvLog(Logger):
         self.path = RunFolder(folder).steps
         self.flush_every = flush_every
         self._rows = {int(row["step"]): row for row in read_rows(self.path)}
+        self._unwritten: set[int] = set()
 
     @property
     def name(self) -> str:
@@ -62,8 +63,7 @@ class CsvLog(Logger):
             del self._rows[later]
         values = {key: f"{value:.9g}" for key, value in metrics.items() if key != "epoch"}
         self._rows.setdefault(step, {"step": str(step)}).update(values)
-        if len(self._rows) % self.flush_every == 0:
-            self.save()
+        self._unwritten.add(step)
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
@@ -72,7 +72,14 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
+        """Write all rows if enough are new; the trainer calls this after every step."""
+        if len(self._unwritten) >= self.flush_every:
+            self.flush()
+
+    @rank_zero_only
+    def flush(self) -> None:
         """Write all rows, whole or not at all."""
+        self._unwritten.clear()
         rows = [self._rows[step] for step in sorted(self._rows)]
         columns = ["step", *sorted({key for row in rows for key in row} - {"step"})]
         with atomic_path(self.path) as path, path.open("w", newline="", encoding="utf-8") as file:
@@ -85,4 +92,4 @@ class CsvLog(Logger):
         """Write what is left."""
         del status
         if self._rows:
-            self.save()
+            self.flush()

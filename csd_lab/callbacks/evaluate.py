@@ -9,6 +9,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact
+from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.files import atomic_path
 from csd_lab.metrics import ArtefactMetric, MetricSuite
 from csd_lab.run_folder import RunFolder
@@ -31,16 +32,18 @@ class Evaluate(pl.Callback):
         self.suite = suite
         self.every = every
 
-    @rank_zero_only
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: object
     ) -> None:
         """Log the metrics on the way."""
         del args
-        if is_turn(trainer.global_step, self.every):
-            values = self.suite.evaluate(artefact(trainer, pl_module))
-            for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step - 1)
+        if not is_turn(trainer.global_step, self.every):
+            return
+        with first_rank_alone(trainer) as first:
+            if first:
+                values = self.suite.evaluate(artefact(trainer, pl_module))
+                for logger in trainer.loggers:
+                    logger.log_metrics(values, step=trainer.global_step - 1)
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

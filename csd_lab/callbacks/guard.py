@@ -16,7 +16,8 @@ class NonFiniteGradientError(ValueError):
 class NonFiniteGuard(pl.Callback):
     """Raises before the update of a step whose gradient is not finite.
 
-    The parameters are then those of the last good step, and can be saved.
+    The parameters are then those of the last good step, and can be saved. All ranks raise in the
+    same step: each looks at what was gathered of all particles.
 
     Raises:
         NonFiniteGradientError: names the step, the particles and t.

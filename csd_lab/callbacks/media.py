@@ -1,6 +1,6 @@
 """Videos and pictures of a run: previews on the way, the edited clip beside others at the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -10,13 +10,15 @@ from torch import Tensor
 from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact, edit_data, particle_module
-from csd_lab.data import write_image, write_video
+from csd_lab.callbacks.turns import first_rank_alone
+from csd_lab.data import CanvasData, EditData, write_image, write_video
 from csd_lab.metrics.answers import answer_frames
 from csd_lab.priors import Prior
 from csd_lab.report import contact_sheet, side_by_side
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact
 
+SOURCE, EDITED, ANSWER = "source", "edited", "right answer"
 SamplerFactory = Callable[[Prior], InstructPix2PixSampler]
 
 
@@ -35,7 +37,6 @@ class Preview(pl.Callback):
         check_every(every)
         self.every = every
 
-    @rank_zero_only
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
@@ -43,6 +44,11 @@ class Preview(pl.Callback):
         del args
         if not is_turn(trainer.global_step, self.every):
             return
+        with first_rank_alone(trainer) as first:
+            if first:
+                self._write(trainer, pl_module)
+
+    def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         result = artefact(trainer, pl_module)
         path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"
         rows = {"source": result.task.source, "edited": result.edited}
@@ -54,7 +60,8 @@ class WriteMedia(pl.Callback):
     """Writes the edited clip, the clip beside its source, and a contact sheet of both.
 
     Where the right answers are known, the nearest one stands beside, and so does what sampling
-    each frame alone would give: what consistency buys is then to be seen.
+    each frame alone would give: what consistency buys is then to be seen. Of one image, source,
+    edited image and right answer are written as PNG files of the source's own size.
 
     Args:
         alone: makes the sampler of single frames from the prior; None: leave that out.
@@ -69,12 +76,15 @@ class WriteMedia(pl.Callback):
         folder = RunFolder(trainer.default_root_dir)
         result = artefact(trainer, pl_module)
         task = result.task
-        rows = {"source": task.source, **self._alone(trainer, pl_module, result)}
-        rows["edited together"] = result.edited
+        rows = {SOURCE: task.source, **self._alone(trainer, pl_module, result)}
+        rows[EDITED if len(task.source) == 1 else "edited together"] = result.edited
         if task.targets is not None:
-            rows["right answer"] = answer_frames(result)
-        write_video(folder.edited, result.edited, task.fps)
-        write_video(folder.side_by_side, side_by_side(rows), task.fps)
+            rows[ANSWER] = answer_frames(result)
+        if len(task.source) == 1:
+            _write_images(folder, edit_data(trainer), rows)
+        else:
+            write_video(folder.edited, result.edited, task.fps)
+            write_video(folder.side_by_side, side_by_side(rows), task.fps)
         write_image(folder.contact_sheet, contact_sheet(rows, title=task.instruction))
 
     def _alone(
@@ -83,6 +93,7 @@ class WriteMedia(pl.Callback):
         particles = particle_module(module)
         if (
             self.alone is None
+            or isinstance(edit_data(trainer), CanvasData)
             or result.task.targets is None
             or particles.prior.reads != "instruction"
         ):
@@ -91,3 +102,16 @@ class WriteMedia(pl.Callback):
         frames = data.frames.to(particles.device)
         edited = self.alone(particles.prior)(frames, result.task.instruction)
         return {"each frame alone": data.restore(edited.float().cpu())}
+
+
+def _write_images(folder: RunFolder, data: EditData, rows: Mapping[str, Tensor]) -> None:
+    """Write images of the source's own size, with its opacity, and one with all of them."""
+    files = {
+        SOURCE: folder.source_image,
+        EDITED: folder.edited_image,
+        ANSWER: folder.answer_image,
+    }
+    for label, path in files.items():
+        if label in rows:
+            write_image(path, data.to_write(rows[label])[0])
+    write_image(folder.side_by_side_image, side_by_side(rows)[0])

@@ -41,6 +41,7 @@ def write_page(
         ValueError: if the status is unknown.
     """
     results = json.loads(_read(folder.results) or "{}")
+    one_image = len(task.source) == 1
     page = RunPage(
         title=task.name,
         prompt=task.instruction or task.target_caption,
@@ -52,7 +53,8 @@ def write_page(
         metrics={k: nan if v is None else v for k, v in results.get("metrics", {}).items()},
         notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
         skipped=results.get("skipped", {}),
-        videos={"": folder.side_by_side},
+        videos={} if one_image else {"": folder.side_by_side},
+        compared=_images(folder) if one_image else {},
         pictures={"contact sheet": folder.contact_sheet},
         plots={path.stem: path for path in sorted(folder.plots.glob("*.png"))},
         config=_read(folder.config),
@@ -62,6 +64,13 @@ def write_page(
         log="\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),
     )
     write_run_page(folder.report, page)
+
+
+def _images(folder: RunFolder) -> dict[str, Path]:
+    """What a run on one image is to be compared by; the right answer only if it was written."""
+    images = {"source": folder.source_image, "edited": folder.edited_image}
+    answer = {"right answer": folder.answer_image} if folder.answer_image.is_file() else {}
+    return images | answer
 
 
 def _read(path: Path) -> str:

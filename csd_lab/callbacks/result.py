@@ -38,7 +38,8 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
     """
     data = edit_data(trainer)
     particles = particle_module(module)
+    task = data.task._replace(windows=data.windows)
     edited = particles.export().float().cpu()
     if data.detail != "residual":
-        return Artefact(data.restore(edited), data.task)
-    return Artefact(data.restore(edited, particles.export_source().float().cpu()), data.task)
+        return Artefact(data.restore(edited), task)
+    return Artefact(data.restore(edited, particles.export_source().float().cpu()), task)

@@ -1,28 +1,40 @@
-"""Clips to edit: readers and writers of media, and the LightningDataModules around them."""
+"""Clips and images to edit: readers and writers of media, and the LightningDataModules."""
 
+from csd_lab.data.base import EditData
 from csd_lab.data.batches import FrameBatches
 from csd_lab.data.fit import Fit
+from csd_lab.data.image import CanvasData, ImageFile, WorldPanorama
 from csd_lab.data.media import (
     Media,
     MediaError,
     MediaInfo,
+    Photo,
     probe,
+    read_image,
     read_media,
     write_image,
     write_video,
 )
-from csd_lab.data.video import EditData, VideoFile, WorldClip
+from csd_lab.data.video import ClipData, VideoFile, WorldClip
+from csd_lab.data.windows import WindowBatches
 
 __all__ = [
+    "CanvasData",
+    "ClipData",
     "EditData",
     "Fit",
     "FrameBatches",
+    "ImageFile",
     "Media",
     "MediaError",
     "MediaInfo",
+    "Photo",
     "VideoFile",
+    "WindowBatches",
     "WorldClip",
+    "WorldPanorama",
     "probe",
+    "read_image",
     "read_media",
     "write_image",
     "write_video",

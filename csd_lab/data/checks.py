@@ -1,5 +1,6 @@
 """Checks of plain arguments; each names the argument, what is allowed, and what was given."""
 
+import difflib
 from typing import Any
 
 
@@ -43,12 +44,54 @@ def check_text(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be text, got {value!r}; put it in quotes.")
 
 
-def check_batch_size(batch_size: Any, frames: int | None) -> None:
-    """Check that a batch can be filled with different frames.
+def check_switch(name: str, value: Any) -> None:
+    """Check a yes or no.
+
+    Raises:
+        ValueError: if it is something else.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, got {value!r}.")
+
+
+def check_texts(prompt: Any, source_caption: Any, target_caption: Any) -> None:
+    """Check what is said of a user's own media.
+
+    Raises:
+        ValueError: if something is no text, or nothing says what to do.
+    """
+    texts = {"source_caption": source_caption, "target_caption": target_caption}
+    for name, text in {**texts, "prompt": "" if prompt is None else prompt}.items():
+        check_text(name, text)
+    if not prompt and not target_caption:
+        raise ValueError("prompt must say what to do, such as 'make it night'.")
+
+
+def check_instruction(instruction: Any, known: tuple[str, ...]) -> None:
+    """Check an instruction for the procedural world; None stands for any.
+
+    Raises:
+        ValueError: if it is not known there.
+    """
+    if instruction is None or instruction in known:
+        return
+    near = difflib.get_close_matches(str(instruction)[:200], known, n=1, cutoff=0)
+    raise ValueError(
+        f"instruction must be one of the world's {len(known)} (csd_lab.world.instructions()), such "
+        f"as {near[0]!r}, got {str(instruction)[:200]!r}; other text needs an own file, data.path"
+    )
+
+
+def check_batch_size(
+    batch_size: Any, count: int | None, whose: str = "the clip's", of: str = "frames"
+) -> None:
+    """Check that a batch can be filled with different particles.
 
     Args:
-        batch_size: frames in a batch; None: all.
-        frames: how many there are; None: not known yet.
+        batch_size: particles in a batch; None: all.
+        count: how many there are; None: not known yet.
+        whose: what they are parts of, for the message.
+        of: what they are, for the message.
 
     Raises:
         ValueError: if it cannot.
@@ -56,8 +99,8 @@ def check_batch_size(batch_size: Any, frames: int | None) -> None:
     if batch_size is None:
         return
     check_whole("batch_size", batch_size)
-    if frames is not None and batch_size > frames:
+    if count is not None and batch_size > count:
         raise ValueError(
-            f"batch_size must be at most the clip's {frames} frames, or null for all of them, got "
+            f"batch_size must be at most {whose} {count} {of}, or null for all of them, got "
             f"{batch_size}."
         )

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import av
 import numpy as np
@@ -89,6 +89,21 @@ def read_frames(path: Path, kind: Kind, part: slice) -> Iterator[tuple[Pixels, f
         frames = container.decode(stream)
         for frame in islice(frames, part.start, part.stop, part.step):
             yield _upright(frame), None if frame.pts is None else frame.time
+
+
+def read_deep(path: Path, kind: Literal["png_pipe", "tiff_pipe"]) -> npt.NDArray[np.uint16]:
+    """An image of 16 bits a channel as it is stored, (H, W, 4): red, green, blue and opacity.
+
+    Grey comes as three equal channels, and what is opaque with an opacity of 65535.
+
+    Args:
+        path: of the file.
+        kind: FFmpeg's name for what it is.
+    """
+    with path.open("rb") as file, av.open(file, mode="r", format=kind) as container:
+        for frame in container.decode(container.streams.video[0]):
+            return frame.to_ndarray(format="rgba64le").astype(np.uint16, copy=False)
+    raise MediaError(f"{shown(path)} holds no picture.")
 
 
 def _upright(frame: av.VideoFrame) -> Pixels:

@@ -14,8 +14,12 @@ and e the edited frames:
 - ``residual``: :math:`s + U(e - D(s))`, the change carried over to the sharp source. Details of
   the source survive, which suits looks, light and colour; where the edit puts another thing in
   place of one, the outlines of the former shine through.
+
+A ring (a panorama of 360 degrees, ``wrap``) must remain one: its width is never extended but
+resized, if only by a few columns, and whatever is resized sees its left end behind its right.
 """
 
+import math
 from typing import Literal, final, get_args
 
 import torch
@@ -40,6 +44,7 @@ class Fit:
             as the source's.
         side: which side ``resolution`` means.
         detail: how edited frames come back to the source's size.
+        wrap: the frames are rings.
 
     Attributes:
         size: height and width of the source frames.
@@ -56,6 +61,7 @@ class Fit:
         resolution: int | None = None,
         side: Side = "short",
         detail: Detail = "resize",
+        wrap: bool = False,
     ) -> None:
         for name, number in {"height": size[0], "width": size[1], "multiple": multiple}.items():
             check_whole(name, number)
@@ -64,14 +70,15 @@ class Fit:
         check_choice("side", side, get_args(Side))
         check_choice("detail", detail, get_args(Detail))
         self.size = (int(size[0]), int(size[1]))
-        self.resized = resolution is not None
         self.detail = detail
+        self.wrap = wrap
         chosen = min(size) if side == "short" else max(size)
         if resolution is None:
-            self.fitted = (_up(size[0], multiple), _up(size[1], multiple))
+            self._scaled = (self.size[0], _near(size[1], multiple) if wrap else self.size[1])
+            self.fitted = (_up(self._scaled[0], multiple), _up(self._scaled[1], multiple))
         else:
             height, width = (length * resolution / chosen for length in size)
-            self.fitted = (_near(height, multiple), _near(width, multiple))
+            self._scaled = self.fitted = (_near(height, multiple), _near(width, multiple))
         if self.fitted[0] * self.fitted[1] > MAX_PIXELS:
             raise ValueError(
                 f"fitted frames may have at most {MAX_PIXELS} pixels, got "
@@ -80,8 +87,13 @@ class Fit:
             )
 
     def __repr__(self) -> str:
-        how = "resized" if self.resized else "extended"
+        how = "extended" if self._scaled == self.size else "resized"
         return f"Fit({self.size[1]}x{self.size[0]} {how} to {self.fitted[1]}x{self.fitted[0]})"
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Fitted pixels a source pixel, along the height and along the width."""
+        return self._scaled[0] / self.size[0], self._scaled[1] / self.size[1]
 
     def apply(self, frames: Tensor) -> Tensor:
         """Frames as the prior takes them.
@@ -96,9 +108,9 @@ class Fit:
             ValueError: if the frames have another size.
         """
         _check_size(frames, self.size)
-        if self.size == self.fitted:
-            return frames
-        return _resize(frames, self.fitted) if self.resized else _extend(frames, self.fitted)
+        if self._scaled != self.size:
+            frames = _resize(frames, self._scaled, self.wrap).clamp(0, 1)
+        return frames if self._scaled == self.fitted else _extend(frames, self.fitted)
 
     def restore(self, edited: Tensor, source: Tensor, reference: Tensor | None = None) -> Tensor:
         """Edited frames at the source's size.
@@ -118,14 +130,18 @@ class Fit:
         """
         _check_size(edited, self.fitted)
         _check_size(source, self.size)
-        if self.size == self.fitted:
-            return edited
-        if not self.resized:
-            return edited[..., : self.size[0], : self.size[1]]
+        if self._scaled == self.size:
+            return self._unextended(edited)
         if self.detail == "resize":
-            return _resize(edited, self.size)
-        change = edited - (self.apply(source) if reference is None else reference)
-        return (source + _resize(change, self.size, clamp=False)).clamp(0, 1)
+            return _resize(self._unextended(edited), self.size, self.wrap).clamp(0, 1)
+        change = self._unextended(edited - (self.apply(source) if reference is None else reference))
+        return (source + _resize(change, self.size, self.wrap)).clamp(0, 1)
+
+    def _unextended(self, frames: Tensor) -> Tensor:
+        """Fitted frames without what they were extended by."""
+        if self._scaled == self.fitted:
+            return frames
+        return frames[..., : self._scaled[0], : self._scaled[1]]
 
 
 def _up(length: int, multiple: int) -> int:
@@ -136,12 +152,27 @@ def _near(length: float, multiple: int) -> int:
     return max(1, round(length / multiple)) * multiple
 
 
-def _resize(frames: Tensor, size: tuple[int, int], clamp: bool = True) -> Tensor:
-    """Bicubic with antialiasing; its overshoot is cut off."""
+def _resize(frames: Tensor, size: tuple[int, int], wrap: bool) -> Tensor:
+    """Bicubic with antialiasing, which may overshoot; a ring is resized as one.
+
+    For a ring so many columns of either end are put behind the other as the filter sees, or more,
+    such that they become whole columns of the result, which are then cut off.
+    """
     flat = frames.reshape(-1, *frames.shape[-3:])
-    out = interpolate(flat, size, mode="bicubic", antialias=True, align_corners=False)
-    out = out.clamp(0, 1) if clamp else out
-    return out.reshape(*frames.shape[:-2], *size)
+    margin, width = 0, size[1]
+    if wrap:
+        length = frames.shape[-1]
+        common = math.gcd(length, width)
+        sight = 2 * max(1, length / width) + 1
+        blocks = math.ceil(sight / (length // common))
+        behind = blocks * (length // common)
+        margin = blocks * (width // common)
+        columns = torch.arange(-behind, length + behind, device=frames.device) % length
+        flat = flat[..., columns]
+    out = interpolate(
+        flat, (size[0], width + 2 * margin), mode="bicubic", antialias=True, align_corners=False
+    )
+    return out[..., margin : margin + width].reshape(*frames.shape[:-2], *size)
 
 
 def _extend(frames: Tensor, size: tuple[int, int]) -> Tensor:

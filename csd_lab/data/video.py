@@ -1,120 +1,40 @@
 """Clips to edit, as LightningDataModules: a user's own file, or one of the procedural world."""
 
-import difflib
-from abc import ABC, abstractmethod
-from functools import cached_property
+from abc import ABC
+from collections.abc import Callable
 from pathlib import Path
 from typing import final
 
-import pytorch_lightning as pl
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import IterableDataset
 
 from csd_lab import world
+from csd_lab.data.base import EditData, expanded
 from csd_lab.data.batches import FrameBatches
-from csd_lab.data.checks import check_batch_size, check_fps, check_text, check_whole
-from csd_lab.data.fit import Detail, Fit, Side
+from csd_lab.data.checks import (
+    check_batch_size,
+    check_fps,
+    check_instruction,
+    check_text,
+    check_texts,
+    check_whole,
+)
+from csd_lab.data.fit import Detail, Side
 from csd_lab.data.media import STILL_FPS, Media, MediaInfo, probe, read_media
 from csd_lab.types import EditTask
 
 
-class EditData(pl.LightningDataModule, ABC):
-    """A task, its frames as a prior takes them, and batches of frame ids for its steps.
-
-    A subclass supplies :meth:`read`, and looks at what it was given in its constructor as far as
-    that is cheap, so that wrong input is told before anything heavy is loaded.
-
-    Args:
-        batch_size: frames a step; None: all.
-        seed: of the order of the frames; it does not choose the clip.
-        resolution: about how long a side of the fitted frames is, in pixels; None: as the source.
-        side: which side that is; see :class:`csd_lab.data.fit.Fit`.
-        detail: how edited frames come back to the source's size; see there too.
-    """
-
-    def __init__(
-        self,
-        batch_size: int | None = None,
-        seed: int = 0,
-        resolution: int | None = None,
-        side: Side = "short",
-        detail: Detail = "resize",
-    ) -> None:
-        super().__init__()
-        check_batch_size(batch_size, None)
-        check_whole("seed", seed, 0)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.resolution = resolution
-        self.side: Side = side
-        self.detail: Detail = detail
-        self._multiple = 1
-
-    @abstractmethod
-    def read(self) -> EditTask:
-        """Make the task; its frames have the size that the user gave."""
+class ClipData(EditData, ABC):
+    """A clip, whose frames are the particles."""
 
     @final
-    @cached_property
-    def task(self) -> EditTask:
-        """The task at the user's size, read when it is first asked for."""
-        return self.read()
-
-    @final
-    def fit_to(self, multiple: int) -> None:
-        """Make the sides of :attr:`frames` multiples of this many pixels, as a prior wants it."""
-        self._multiple = multiple
-
-    @final
-    @property
-    def fit(self) -> Fit:
-        """The maps between the user's size and the prior's.
-
-        Raises:
-            ValueError: if the frames cannot be fitted.
-        """
-        height, width = self.task.source.shape[-2:]
-        return self.fit_of(height, width)
-
-    @final
-    def fit_of(self, height: int, width: int) -> Fit:
-        """The maps for frames of this size."""
-        return Fit((height, width), self._multiple, self.resolution, self.side, self.detail)
-
-    @final
-    @property
-    def frames(self) -> Tensor:
-        """The source as the prior takes it, (F, 3, h, w), in [0, 1]."""
-        return self.fit.apply(self.task.source)
-
-    @final
-    def restore(self, edited: Tensor, reference: Tensor | None = None) -> Tensor:
-        """Edited frames at the user's size.
-
-        Args:
-            edited: (F, 3, h, w), in [0, 1], of the size of :attr:`frames`.
-            reference: what these would be without an edit, such as the autoencoded source;
-                None: :attr:`frames`. Only ``detail="residual"`` looks at it.
-
-        Returns:
-            (F, 3, H, W), in [0, 1], of the size of ``task.source``.
-        """
-        return self.fit.restore(edited, self.task.source, reference)
-
-    @final
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        """Batches of frame ids, (B,), int64, without end, from the trainer's present step on."""
-        frames = FrameBatches(len(self.task.source), self.batch_size, self.seed, self._next_batch)
-        return DataLoader(frames, batch_size=None)
-
-    def _next_batch(self) -> int:
-        if self.trainer is None:
-            return 0
-        return self.trainer.global_step * self.trainer.accumulate_grad_batches
+    def batches(self, start: Callable[[], int]) -> IterableDataset[Tensor]:
+        """Batches of frame ids, (B,), int64."""
+        return FrameBatches(len(self.task.source), self.batch_size, self.seed, start)
 
 
 @final
-class VideoFile(EditData):
+class VideoFile(ClipData):
     """A user's own clip: a video, an animation, a folder of images, or a single image.
 
     Args:
@@ -158,12 +78,8 @@ class VideoFile(EditData):
     ) -> None:
         super().__init__(batch_size, seed, resolution, side, detail)
         check_text("path", str(path) if isinstance(path, Path) else path)
-        texts = {"source_caption": source_caption, "target_caption": target_caption}
-        for name, text in {**texts, "prompt": "" if prompt is None else prompt}.items():
-            check_text(name, text)
-        if not prompt and not target_caption:
-            raise ValueError("prompt must say what to do with the clip, such as 'make it night'.")
-        self.path = _expanded(path)
+        check_texts(prompt, source_caption, target_caption)
+        self.path = expanded(path)
         self.prompt = prompt or ""
         self.source_caption = source_caption
         self.target_caption = target_caption
@@ -175,7 +91,7 @@ class VideoFile(EditData):
         info = probe(self.path, max_frames, start, stride)
         self.fit_of(info.height, info.width)
         check_batch_size(batch_size, info.frames)
-        self.target = None if target is None else _expanded(target)
+        self.target = None if target is None else expanded(target)
         if self.target is not None:
             target_info = probe(self.target, max_frames, start, stride)
             if info.frames is not None and target_info.frames is not None:
@@ -204,7 +120,7 @@ class VideoFile(EditData):
 
 
 @final
-class WorldClip(EditData):
+class WorldClip(ClipData):
     """A clip of the procedural world, whose exact edited frames are known.
 
     Args:
@@ -238,7 +154,7 @@ class WorldClip(EditData):
         check_whole("size", size)
         check_fps("fps", fps)
         check_batch_size(batch_size, frames)
-        _check_instruction(instruction, world.instructions(family=family))
+        check_instruction(instruction, world.instructions(family=family))
         self.clip_seed = clip_seed
         self.instruction = instruction
         self.family = family
@@ -253,11 +169,6 @@ class WorldClip(EditData):
         )
 
 
-def _expanded(path: Path | str) -> Path:
-    """The path, with a leading ``~/`` replaced by the user's home."""
-    return Path(path).expanduser() if str(path).startswith("~/") else Path(path)
-
-
 def _shape(info: MediaInfo) -> tuple[int, ...]:
     """Size of the frames, (F, 3, H, W), where their number is known."""
     return info.frames or 0, 3, info.height, info.width
@@ -268,13 +179,3 @@ def _check_target(source: tuple[int, ...], target: tuple[int, ...]) -> None:
     if source != target:
         shapes = [f"{shape[0]} frames of {shape[3]} x {shape[2]}" for shape in (source, target)]
         raise ValueError(f"target must have the clip's {shapes[0]}, got {shapes[1]}.")
-
-
-def _check_instruction(instruction: str | None, known: tuple[str, ...]) -> None:
-    if instruction is None or instruction in known:
-        return
-    near = difflib.get_close_matches(str(instruction)[:200], known, n=1, cutoff=0)
-    raise ValueError(
-        f"instruction must be one of the world's {len(known)} (csd_lab.world.instructions()), such "
-        f"as {near[0]!r}, got {str(instruction)[:200]!r}; other text needs an own clip, data.path"
-    )

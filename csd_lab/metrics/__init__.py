@@ -26,7 +26,9 @@ from csd_lab.metrics.perceptual import (
     PerceptualDistance,
     perceptual_distance,
 )
+from csd_lab.metrics.seams import SeamError
 from csd_lab.metrics.suite import MetricSuite
+from csd_lab.metrics.windows import IntraLpips, OverWindows, over_windows
 
 __all__ = [
     "Agreement",
@@ -40,16 +42,20 @@ __all__ = [
     "ClipText",
     "ColourSpread",
     "ErrorSpread",
+    "IntraLpips",
     "Lpips",
     "LpipsConsecutive",
     "LpipsSource",
     "MetricSuite",
     "OpenClip",
+    "OverWindows",
     "PerceptualDistance",
     "PsnrAnswer",
     "PsnrTarget",
     "Saturation",
     "SaturationAnswer",
+    "SeamError",
     "SsimTarget",
+    "over_windows",
     "perceptual_distance",
 ]

@@ -8,13 +8,13 @@ want, ``value(artefact)`` the number of one artefact (local to the process), and
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from csd_lab.types import Artefact, EditTask
+from csd_lab.types import Artefact, EditTask, Windows
 
 RANGE_TOLERANCE = 1e-3
 """How far outside [0, 1] a frame may be (resampling overshoots); far less than a level of 255."""
@@ -36,6 +36,10 @@ def _answers(task: EditTask) -> int:
     return 0 if task.targets is None else task.targets.shape[0]
 
 
+ONE_IMAGE = Need(
+    "the windows of one large image",
+    lambda task: task.windows is not None and task.source.shape[0] == 1,
+)
 TWO_FRAMES = Need("at least two frames", lambda task: task.source.shape[0] >= 2)
 ONE_ANSWER = Need("exactly one known right answer", lambda task: _answers(task) == 1)
 ANY_ANSWER = Need("a known right answer", lambda task: _answers(task) >= 1)
@@ -126,6 +130,17 @@ def prepared(artefact: Artefact, device: torch.device) -> Artefact:
     return Artefact(edited.to(device, torch.float32), task._replace(source=source, targets=targets))
 
 
+def windows_of(task: EditTask) -> Windows:
+    """The windows of a task on one large image.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if task.windows is None:
+        raise ValueError(f"windows of task {task.name!r} must be known, got None")
+    return task.windows
+
+
 class ArtefactMetric(Metric, ABC):
     """A number that says how an artefact did, with its values frame by frame.
 
@@ -146,9 +161,9 @@ class ArtefactMetric(Metric, ABC):
         name: ``basename`` or ``basename_tag``, such as ``psnr_target`` or ``clip_direction_l14``.
     """
 
-    basename: ClassVar[str]
-    needs: ClassVar[tuple[Need, ...]] = ()
-    unit: ClassVar[str] = ""
+    basename: str
+    needs: tuple[Need, ...] = ()
+    unit: str = ""
     pool: Callable[[Tensor], Tensor] = staticmethod(every_frame)
 
     is_differentiable = False
@@ -165,16 +180,14 @@ class ArtefactMetric(Metric, ABC):
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("undefined", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    @classmethod
-    def missing(cls, task: EditTask) -> str:
+    def missing(self, task: EditTask) -> str:
         """Why the metric is not defined for a task, as "needs ..."; "" where it is."""
-        lacks = [need.text for need in cls.needs if not need.met(task)]
+        lacks = [need.text for need in self.needs if not need.met(task)]
         return f"needs {' and '.join(lacks)}" if lacks else ""
 
-    @classmethod
-    def applies_to(cls, task: EditTask) -> bool:
+    def applies_to(self, task: EditTask) -> bool:
         """Whether the task has all that the metric needs."""
-        return not cls.missing(task)
+        return not self.missing(task)
 
     @abstractmethod
     def _per_frame(self, artefact: Artefact) -> Tensor:

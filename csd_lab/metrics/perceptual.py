@@ -222,7 +222,7 @@ def perceptual_distance(
     return Lpips(backbone, device)
 
 
-class _DistanceMetric(ArtefactMetric):
+class DistanceMetric(ArtefactMetric):
     """A metric on a perceptual distance, whose tag becomes part of the name.
 
     Args:
@@ -239,7 +239,7 @@ class _DistanceMetric(ArtefactMetric):
 
 
 @final
-class LpipsSource(_DistanceMetric):
+class LpipsSource(DistanceMetric):
     """Perceptual distance of edited frames to their source frames, mean over frames.
 
     0 for a clip that was not edited at all: read it beside a metric of the edit.
@@ -253,7 +253,7 @@ class LpipsSource(_DistanceMetric):
 
 
 @final
-class LpipsConsecutive(_DistanceMetric):
+class LpipsConsecutive(DistanceMetric):
     """Perceptual distance of neighbouring edited frames, mean over a clip's, then over clips.
 
     Motion counts as well as flicker: compare only with other edits of the same source.

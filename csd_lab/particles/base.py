@@ -10,6 +10,25 @@ where the distiller gives :math:`\nabla_i` (N x C x h x w) from one timestep t, 
 particles, and noise that depends on the seed, the step and the particle's id alone. The layout of
 batches, ranks and processes therefore never changes a result, and a resumed run equals an
 uninterrupted one.
+
+On R ranks, all of which see the same ids, rank r has the share :math:`S_r` of the N particles (the
+shares partition them, differ by one at most, and may be empty). It renders them and evaluates the
+network for them alone; then every rank gathers the residuals of all, and computes the same
+
+.. math::
+    (\nabla_1, \dots, \nabla_N) = \mathrm{combine}(\delta_1, \dots, \delta_N;\, x_t^1, \dots, x_t^N)
+
+which takes what a kernel takes, not what a network does. A gradient is a constant, so it needs no
+path between ranks, and the sum over particles is one over ranks:
+
+.. math::
+    \sum_i \nabla_i \frac{\partial x_i}{\partial \theta}
+    = \sum_r \sum_{i \in S_r} \nabla_i \frac{\partial x_i}{\partial \theta}
+    = \frac{1}{R} \sum_r \frac{\partial}{\partial \theta}
+      \Big( R \sum_{i \in S_r} \langle x_i, \nabla_i \rangle \Big)
+
+whatever the particles share of theta. The mean over ranks is what DistributedDataParallel takes;
+hence the factor R in a rank's loss. A modality need not know about ranks.
 """
 
 from abc import ABC, abstractmethod
@@ -17,6 +36,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, final
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -39,6 +60,8 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 class Step(NamedTuple):
     """What the latest training step did, for the callbacks.
+
+    On several ranks this is the same on all of them: it is of all particles of the step.
 
     Attributes:
         number: of the step, from 0.
@@ -132,18 +155,51 @@ class ParticleModule(pl.LightningModule, ABC):
         """Distil once for the particles ``batch`` (ids, (N,)); the loss carries the gradient."""
         del batch_idx
         step = self.global_step
-        x = self.render(batch)
+        shares = self._shares(batch)
+        mine = shares[self.global_rank]
+        x = self.render(mine) if len(mine) else self.render(batch[:1])[:0]  # ranks need a graph
         t = self.timesteps(self.seed, step)
         noise = particle_noise(
-            self.seed, step, batch, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
+            self.seed, step, mine, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
         )
-        residual = self.distiller.residual(
-            self.prior, x, self.source(batch), self.conditioning(batch), noise, t
+        own = self.distiller.residual(
+            self.prior, x, self.source(mine), self.conditioning(mine), noise, t
         )
+        residual = Residual(*(self._of_all(part, shares) for part in own))
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
         self._latest = Step(step, batch, t, residual, distillation)
-        self.log_dict({"t": t.float(), **distillation.scalars}, batch_size=len(batch))
-        return surrogate_loss(x, distillation.gradient)
+        named = {"step": float(step), "t": t.float()}  # rows are named by it, however a run goes on
+        self.log_dict({**named, **distillation.scalars}, batch_size=len(batch))
+        return self._loss(x, distillation.gradient, shares)
+
+    def _shares(self, batch: Tensor) -> tuple[Tensor, ...]:
+        """The ids of each rank's particles."""
+        ranks = 1 if self._trainer is None else self._trainer.world_size
+        return batch.tensor_split(ranks)
+
+    def _of_all(self, part: Tensor, shares: tuple[Tensor, ...]) -> Tensor:
+        """A part of the residual for all particles, (N, ...), from the rank's own, (n, ...)."""
+        if len(shares) == 1:
+            return part
+        most = len(shares[0])  # no share is larger than the first
+        padded = part.new_zeros(most, *part.shape[1:])
+        padded[: len(part)] = part
+        gathered = [torch.empty_like(padded) for _ in shares]
+        dist.all_gather(gathered, padded)
+        return torch.cat([rows[: len(ids)] for rows, ids in zip(gathered, shares, strict=True)])
+
+    def _loss(self, x: Tensor, gradient: Tensor, shares: tuple[Tensor, ...]) -> Tensor:
+        """What gives the gradient of all particles (N, ...) when ranks' gradients are averaged.
+
+        Args:
+            x: the rank's own particles, (n, ...).
+            gradient: of all particles.
+            shares: ids of each rank's particles.
+        """
+        if len(shares) == 1:
+            return surrogate_loss(x, gradient)
+        own = gradient.split([len(ids) for ids in shares])[self.global_rank]
+        return len(shares) * surrogate_loss(x, own)
 
     @final
     def configure_optimizers(self) -> Any:

@@ -140,15 +140,20 @@ class GaussianMixture(Prior):
         self._any_text = prompts is None
         self.freeze()
 
-    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:  # noqa: ARG002
+    def encode(
+        self,
+        images: Tensor,
+        noise: Tensor | None = None,  # noqa: ARG002
+        wrap: bool = False,  # noqa: ARG002
+    ) -> Tensor:
         """The images themselves."""
         return images
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:  # noqa: ARG002
         """The latents themselves."""
         return latents.detach()
 
-    def condition(self, images: Tensor) -> Tensor | None:
+    def condition(self, images: Tensor, wrap: bool = False) -> Tensor | None:  # noqa: ARG002
         """The images themselves; None without ``image_noise``."""
         return None if self.image_noise is None else images.detach()
 
@@ -280,7 +285,7 @@ def _spread(
         given = given.reshape(-1, *[1] * (means.ndim - 1))
     if given.shape not in ((), (k, *[1] * (means.ndim - 1)), means.shape) or not (given > 0).all():
         raise ValueError(f"scales must be above 0, and a number, ({k},) or {tuple(means.shape)}")
-    return given.square().expand(means.shape).flatten(1), None
+    return given.square().expand(means.shape).flatten(1).contiguous(), None
 
 
 def _scheduler_config(schedule: VariancePreserving) -> dict[str, Any]:

@@ -95,27 +95,32 @@ class Prior(nn.Module, ABC):
         self._embeddings: dict[str, Tensor] = {}
 
     @abstractmethod
-    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def encode(self, images: Tensor, noise: Tensor | None = None, wrap: bool = False) -> Tensor:
         """Latents of images, differentiable in the images; call it under ``torch.no_grad`` else.
 
         Args:
             images: (B, 3, H, W), in [0, 1].
             noise: standard normal, (B, C, h, w), which draws from the encoder's distribution
                 where it has one; None for its mean.
+            wrap: the images are closed along their width.
 
         Returns:
             (B, C, h, w).
         """
 
     @abstractmethod
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images of latents (B, C, h, w): (B, 3, H, W), in [0, 1], without gradient."""
+    def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:
+        """Images of latents (B, C, h, w): (B, 3, H, W), in [0, 1], without gradient.
+
+        With ``wrap`` they are closed along their width.
+        """
 
     @abstractmethod
-    def condition(self, images: Tensor) -> Tensor | None:
+    def condition(self, images: Tensor, wrap: bool = False) -> Tensor | None:
         """Image conditions of images (B, 3, H, W) in [0, 1]: (B, C', h, w), without gradient.
 
-        None if the prior takes no image condition.
+        None if the prior takes no image condition. With ``wrap`` images are closed along their
+        width.
         """
 
     @abstractmethod
@@ -154,7 +159,7 @@ class Prior(nn.Module, ABC):
         gradients.
 
         Args:
-            queries: particles (N, C, h, w) with text and image condition; N may differ.
+            queries: particles (N, C, h, w) with text and image condition; N may differ, and be 0.
             t: timestep, ().
 
         Returns:
@@ -166,16 +171,19 @@ class Prior(nn.Module, ABC):
         """
         if not queries:
             return []
+        for query in queries:
+            _check(query, queries[0])
+        counts = [len(query.x_t) for query in queries]
+        dtype = torch.promote_types(queries[0].x_t.dtype, torch.float32)
+        if not sum(counts):  # a process without particles; networks take no empty batches
+            return [torch.empty_like(query.x_t, dtype=dtype) for query in queries]
         batch = self._gather(queries)
         with full_precision(batch.x_t):
             noise = torch.cat([self._noise(chunk, t) for chunk in batch.chunks(self.max_batch)])
         self.samples_evaluated += len(noise)
-        dtype = torch.promote_types(batch.x_t.dtype, torch.float32)
-        return list(noise.to(dtype).split([len(query.x_t) for query in queries]))
+        return list(noise.to(dtype).split(counts))
 
     def _gather(self, queries: Sequence[Query]) -> Batch:
-        for query in queries:
-            _check(query, queries[0])
         device = queries[0].x_t.device
         counts = torch.tensor([len(query.x_t) for query in queries])
         given = torch.tensor([query.image is not None for query in queries])

@@ -29,6 +29,7 @@ class InstructPix2Pix(LatentDiffusion):
         dtype: type of the unet.
         device: where the networks are.
         max_batch: samples that are evaluated together at most.
+        tile: side of the tiles in which large images are coded.
         attention: ``sdpa`` or ``plain``.
         channels_last: memory format of the unet.
         compile: compile the unet.
@@ -50,6 +51,7 @@ class InstructPix2Pix(LatentDiffusion):
         dtype: Precision = "auto",
         device: str = "auto",
         max_batch: int = 64,
+        tile: int = 1024,
         attention: Attention = "sdpa",
         channels_last: bool = False,
         compile: bool = False,
@@ -61,6 +63,7 @@ class InstructPix2Pix(LatentDiffusion):
             dtype=dtype,
             device=device,
             max_batch=max_batch,
+            tile=tile,
             attention=attention,
             channels_last=channels_last,
             compile=compile,
@@ -69,13 +72,14 @@ class InstructPix2Pix(LatentDiffusion):
         self.condition_scale: ConditionScale = condition_scale
 
     @torch.no_grad()
-    def condition(self, images: Tensor) -> Tensor:
+    def condition(self, images: Tensor, wrap: bool = False) -> Tensor:
         """Latents of the images to edit, (B, C, h, w), float32, without gradient.
 
         Args:
             images: (B, 3, H, W), in [0, 1], sides multiples of ``latent_scale``.
+            wrap: they are closed along their width.
         """
-        mode = self._posterior(images)  # of a Gaussian: its mean
+        mode = self._posterior(images, wrap=wrap)  # of a Gaussian: its mean
         return mode * self.vae.config.scaling_factor if self.condition_scale == "official" else mode
 
     def _input(self, batch: Batch) -> Tensor:

@@ -8,13 +8,16 @@ v = a_t e - b_t x (Salimans & Ho 2022, arXiv 2202.00512), of which the noise is
 
 The unet computes in the type that is asked for. Autoencoder and text encoder always compute in
 float32: they run outside the loop, and half precision shows in smooth areas of an image.
+
+The autoencoder codes an image in one piece as long as that is no larger than one tile, else in
+tiles (:mod:`csd_lab.canvas.tiles`) that share the statistics of the whole
+(:mod:`csd_lab.priors.shared_statistics`). Rings always go that way, with a tile over their join.
 """
 
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -27,11 +30,13 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizerFast  # type: ignore[attr-defined]
 from transformers.utils import logging as transformers_logging
 
+from csd_lab.canvas.tiles import Code, Tiling
 from csd_lab.distill.checks import check_choice
 from csd_lab.distill.kernels import full_precision
 from csd_lab.distill.schedules import VariancePreserving
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.pipeline_folder import EMBEDDED, PipelineFolder, open_pipeline
+from csd_lab.priors.shared_statistics import code_in_tiles
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +45,9 @@ Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 PIXELS_AT_ONCE = 2**19
 """What the autoencoder takes at once at most, if it is more than one image: 2 of 512 x 512."""
+
+SMALLEST_TILE = 64
+"""In latents: half of it is what neighbours overlap by."""
 
 SMALLEST_ALPHA = 2**-24
 """Of abar_t: schedules with zero terminal signal would divide by it. As in diffusers' samplers."""
@@ -55,6 +63,8 @@ class LatentDiffusion(Prior):
             bfloat16 on a CPU that multiplies it in hardware, else float32.
         device: a torch device, or ``auto``: CUDA, else MPS, else the CPU.
         max_batch: samples that the unet evaluates together at most, and images the autoencoder.
+        tile: side in pixels of the tiles in which the autoencoder codes images larger than one; at
+            least 64 latents.
         attention: ``sdpa``, PyTorch's scaled-dot-product attention, or ``plain`` matrix products.
         channels_last: keep the unet in the channels-last memory format.
         compile: compile the unet with ``torch.compile``, at the first call.
@@ -76,6 +86,7 @@ class LatentDiffusion(Prior):
         dtype: Precision = "auto",
         device: str = "auto",
         max_batch: int = 64,
+        tile: int = 1024,
         attention: Attention = "sdpa",
         channels_last: bool = False,
         compile: bool = False,
@@ -94,6 +105,12 @@ class LatentDiffusion(Prior):
             size_multiple=scale * 2 ** (len(folder.unet["block_out_channels"]) - 1),
             max_batch=max_batch,
         )
+        if tile < SMALLEST_TILE * scale:
+            raise ValueError(
+                f"tile must be at least {SMALLEST_TILE * scale} pixels with this autoencoder; got "
+                f"{tile}"
+            )
+        self.tile = tile // scale
         self.velocity = folder.scheduler.get("prediction_type") == "v_prediction"
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.tokenizer = CLIPTokenizerFast.from_pretrained(folder.root / "tokenizer")
@@ -113,13 +130,14 @@ class LatentDiffusion(Prior):
     def _input(self, batch: Batch) -> Tensor:
         """What the unet takes, (B, input_latents * C, h, w)."""
 
-    def encode(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+    def encode(self, images: Tensor, noise: Tensor | None = None, wrap: bool = False) -> Tensor:
         """Latents of images, in units of the noise; differentiable in the images.
 
         Args:
             images: (B, 3, H, W), in [0, 1], sides multiples of ``latent_scale``.
             noise: standard normal, (B, C, h, w): latents are then samples of the autoencoder's
                 posterior, mean + deviation * noise; None for its mean.
+            wrap: the images are closed along their width.
 
         Returns:
             (B, C, h, w), float32: what the autoencoder gives, times its scaling factor.
@@ -127,19 +145,23 @@ class LatentDiffusion(Prior):
         Raises:
             ValueError: images are of another shape.
         """
-        return self._posterior(images, noise) * self.vae.config.scaling_factor
+        return self._posterior(images, noise, wrap) * self.vae.config.scaling_factor
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> Tensor:
-        """Images of latents (B, C, h, w): (B, 3, H, W), in [0, 1], float32, without gradient."""
-        scaled = latents.float() / self.vae.config.scaling_factor
-        height, width = (self.latent_scale * side for side in latents.shape[2:])
-        with full_precision(latents):
-            parts = scaled.split(self._images_at_once(height, width))
-            images = torch.cat([self.vae.decode(part).sample for part in parts])
-        return (images / 2 + 0.5).clamp(0, 1)
+    def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:
+        """Images of latents, without gradient.
 
-    def _posterior(self, images: Tensor, noise: Tensor | None = None) -> Tensor:
+        Args:
+            latents: (B, C, h, w).
+            wrap: they are closed along their width.
+
+        Returns:
+            (B, 3, H, W), in [0, 1], float32.
+        """
+        scaled = latents.float() / self.vae.config.scaling_factor
+        return self._code(self.vae.decoder, self._decode, scaled, 1, 3, wrap)
+
+    def _posterior(self, images: Tensor, noise: Tensor | None = None, wrap: bool = False) -> Tensor:
         """Mean or sample of the autoencoder's posterior, (B, C, h, w), not scaled."""
         scale = self.latent_scale
         if images.ndim != 4 or images.shape[1] != 3 or any(n % scale for n in images.shape[2:]):
@@ -147,18 +169,49 @@ class LatentDiffusion(Prior):
                 f"images must be (B, 3, H, W), with sides that are multiples of {scale} (better of "
                 f"{self.size_multiple}); got {tuple(images.shape)}"
             )
-        count = self._images_at_once(*images.shape[2:])
-        draws = repeat(None) if noise is None else noise.float().split(count)
-        parts = zip(images.float().split(count), draws, strict=False)
-        with full_precision(images):
-            return torch.cat([self._encode(part, draw) for part, draw in parts])
+        channels = 2 * self.latent_channels
+        moments = self._code(self.vae.encoder, self._encode, images.float(), scale, channels, wrap)
+        mean, deviation = moments.chunk(2, dim=1)
+        return mean if noise is None else mean + deviation * noise.float()
 
-    def _encode(self, images: Tensor, noise: Tensor | None) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
+        """Mean and deviation of the posterior, (B, 2 C, h, w)."""
         posterior = self.vae.encode(2 * images - 1).latent_dist
-        return posterior.mean if noise is None else posterior.mean + posterior.std * noise
+        return torch.cat([posterior.mean, posterior.std], dim=1)
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        images = self.vae.decode(latents, return_dict=False)[0]
+        return (images / 2 + 0.5).clamp(0, 1)
+
+    def _code(
+        self, half: nn.Module, code: Code, x: Tensor, size: int, channels: int, wrap: bool
+    ) -> Tensor:
+        """Code images: several at once where they are small, large ones and rings in tiles.
+
+        Args:
+            half: the half of the autoencoder that ``code`` runs.
+            code: maps x to (B, channels, H, W), also parts of it.
+            x: images or latents, (B, C, size h, size w).
+            size: elements of x a latent, along each axis.
+            channels: of the result.
+            wrap: x is closed along its width.
+        """
+        height, width = x.shape[2] // size, x.shape[3] // size
+        tiling = Tiling(height, width, self.tile, wrap=wrap)
+        scale = self.latent_scale // size
+        with full_precision(x):
+            if wrap or len(tiling) > 1:
+                coded = [
+                    code_in_tiles(half, code, one, tiling, channels, scale) for one in x.split(1)
+                ]
+            else:
+                coded = [code(some) for some in x.split(self._images_at_once(height, width))]
+        return coded[0] if len(coded) == 1 else torch.cat(coded)
 
     def _images_at_once(self, height: int, width: int) -> int:
-        return max(1, min(self.max_batch, PIXELS_AT_ONCE // (height * width)))
+        """How many images of this size, in latents, the autoencoder takes at once."""
+        pixels = height * width * self.latent_scale**2
+        return max(1, min(self.max_batch, PIXELS_AT_ONCE // pixels))
 
     def _embed(self, text: str) -> Tensor:
         """The text encoder's last hidden states, (L, E), of L tokens with padding."""

@@ -18,7 +18,7 @@ class StableDiffusion(LatentDiffusion):
     embedded = "stable_diffusion"
     input_latents = 1
 
-    def condition(self, images: Tensor) -> None:
+    def condition(self, images: Tensor, wrap: bool = False) -> None:
         """None: this prior takes no image condition."""
 
     def _input(self, batch: Batch) -> Tensor:

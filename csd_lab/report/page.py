@@ -1,25 +1,16 @@
-"""The page of a run: one HTML file that holds all it shows and asks nothing of the network.
+"""The page of a run: one HTML file with its videos and pictures embedded."""
 
-Videos and pictures are embedded. Whatever came from outside is escaped by the template; beyond
-that, a content security policy lets the browser run the package's own script and no other.
-"""
-
-import base64
-import hashlib
 import math
-import mimetypes
-import os
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
-from urllib.parse import quote
+from typing import Literal, NamedTuple, get_args
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from csd_lab.files import atomic_path
-from csd_lab.report.text import fit_to_show, without_terminal_codes
+from csd_lab.html import content_policy, data_uri, relative_link, render
+from csd_lab.report.pictures import show
+from csd_lab.report.text import without_terminal_codes
 
 Status = Literal["finished", "interrupted", "failed"]
 
@@ -55,6 +46,8 @@ class RunPage(NamedTuple):
         message: why it ended, if not because it was finished.
         facts: short settings and figures for the head of the page, by name.
         videos: mp4 files by label, played in step; equally long, of one kind of content.
+        compared: image files of one size by label, put under a divider that is dragged; at first
+            the first one on its left and the second one on its right.
         pictures: image files by label, such as the contact sheet.
         metrics: final values by name.
         notes: what these mean, by the same names.
@@ -75,6 +68,7 @@ class RunPage(NamedTuple):
     message: str = ""
     facts: Mapping[str, str] = {}
     videos: Mapping[str, Path] = {}
+    compared: Mapping[str, Path] = {}
     pictures: Mapping[str, Path] = {}
     metrics: Mapping[str, float] = {}
     notes: Mapping[str, MetricNote] = {}
@@ -125,50 +119,29 @@ def write_run_page(path: Path | str, page: RunPage) -> None:
             f"status must be one of {', '.join(get_args(Status))}, got {page.status!r}."
         )
     path = Path(path)
-    style, script = _own("page.css"), _own("page.js")
-    html = _template().render(
+    compared = [show(label, Path(file), path.parent) for label, file in page.compared.items()]
+    viewed = len(compared) >= 2 and not any(picture.missing for picture in compared)
+    parts = ("page", "viewer") if viewed else ("page",)
+    styles = [(HERE / f"{part}.css").read_text(encoding="utf-8") for part in parts]
+    scripts = [(HERE / f"{part}.js").read_text(encoding="utf-8") for part in parts]
+    html = render(
+        HERE / "page.html.j2",
         page=page,
         headline=_headline(page),
         metrics=[_metric(name, value, page.notes) for name, value in page.metrics.items()],
         videos=_embedded(page.videos, path.parent),
+        compared=compared,
+        width=compared[0].width if viewed else 0,
+        height=compared[0].height if viewed else 0,
         pictures_shown=_embedded(page.pictures, path.parent),
         plots=_embedded(page.plots, path.parent),
         log="\n".join(without_terminal_codes(page.log).splitlines()[-LOG_LINES:]),
-        style=Markup(style),
-        script=Markup(script),
-        policy=_policy(style, script),
+        styles=[Markup(style) for style in styles],
+        scripts=[Markup(script) for script in scripts],
+        policy=content_policy(styles, scripts),
     )
     with atomic_path(path) as temporary:
-        temporary.write_text(fit_to_show(html), encoding="utf-8")
-
-
-def _own(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-@lru_cache(maxsize=1)
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
-
-
-def _policy(style: str, script: str) -> str:
-    """A content security policy: embedded media, this style and this script, nothing else."""
-
-    def allowed(text: str) -> str:
-        digest = hashlib.sha256(text.encode()).digest()
-        return f"'sha256-{base64.b64encode(digest).decode()}'"
-
-    return (
-        "default-src 'none'; img-src data:; media-src data:; base-uri 'none'; form-action 'none'; "
-        f"style-src {allowed(style)}; script-src {allowed(script)}"
-    )
+        temporary.write_text(html, encoding="utf-8")
 
 
 def _headline(page: RunPage) -> str:
@@ -196,9 +169,6 @@ def _embedded(files: Mapping[str, Path], folder: Path) -> list[Embedded]:
 def _embed(label: str, path: Path, folder: Path) -> Embedded:
     missing = not path.is_file()
     size = 0 if missing else path.stat().st_size
-    data = ""
-    if not missing and size <= MAX_EMBEDDED:
-        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        data = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
-    link = quote(Path(os.path.relpath(path, folder)).as_posix())
+    data = data_uri(path) if not missing and size <= MAX_EMBEDDED else ""
+    link = relative_link(path, folder)
     return Embedded(label, path.name, data, missing, round(size / 1e6), link)

@@ -21,6 +21,10 @@ LARGEST_TILE = 480
 NARROWEST = 640
 WIDEST_CLIP = 1920
 PANEL = 384
+WIDE, WIDEST_STACK = 2, 1400
+"""Frames wider than so many heights stand below each other, up to so many pixels wide."""
+LARGE, DETAIL = 2048, 460
+"""Images this long get parts at full size, this wide."""
 
 
 def contact_sheet(
@@ -29,7 +33,8 @@ def contact_sheet(
     """Frames of several clips as a picture: a row a clip, a column a moment.
 
     Small frames are enlarged by a whole factor without smoothing, so that their pixels are seen as
-    they are; the sheet is then about ``width`` wide. Single images stand beside each other.
+    they are; the sheet is then about ``width`` wide. Single images stand beside each other, or, if
+    they are wide, below each other; of large ones three parts are shown at full size too.
     Scripts that the font (DejaVu Sans: Latin, Greek, Cyrillic, Arabic and more) lacks are drawn as
     boxes.
 
@@ -48,7 +53,7 @@ def contact_sheet(
     clips = _checked(rows)
     frames = len(clips[0])
     if frames == 1:
-        parts = [side_by_side(rows)[0]]
+        parts = [side_by_side(rows)[0], *_details(rows)]
     else:
         count = min(columns, frames)
         shown = [round(place) for place in np.linspace(0, frames - 1, count).tolist()]
@@ -57,7 +62,7 @@ def contact_sheet(
         for label, clip in reversed(list(zip(rows, clips, strict=True))):
             strip = _joined(list(_scaled(clip[shown], tile)))
             parts = [_text_bar([label], strip.shape[-1]), strip, *parts]
-    across = max(NARROWEST, parts[-1].shape[-1])
+    across = max(NARROWEST, *(part.shape[-1] for part in parts))
     if title.strip():
         parts = [_heading(title, across), *parts]
     return pad(_stacked(parts, across), [MARGIN] * 4, value=1.0)
@@ -66,11 +71,13 @@ def contact_sheet(
 def side_by_side(rows: Mapping[str, Tensor]) -> Tensor:
     """Several clips as one, beside each other, each under its label.
 
-    Small frames are enlarged by a whole factor without smoothing; large ones are reduced so that
-    the clip is at most 1920 pixels wide.
+    Frames that are more than twice as wide as high stand below each other. Small ones are enlarged
+    by a whole factor without smoothing; large ones are reduced so that the clip is at most 1920
+    pixels wide.
 
     Args:
-        rows: clips by label, each (F, 3, H, W), in [0, 1], all of one shape; from left to right.
+        rows: clips by label, each (F, 3, H, W), in [0, 1], all of one shape; from left to right,
+            or from top to bottom.
 
     Returns:
         The clip, (F, 3, H', W'), in [0, 1]; H' and W' are even, as video encoders want it.
@@ -79,12 +86,44 @@ def side_by_side(rows: Mapping[str, Tensor]) -> Tensor:
         ValueError: if there is no clip, or the clips differ in shape.
     """
     clips = _checked(rows)
+    if clips[0].shape[3] > WIDE * clips[0].shape[2]:
+        return _even(_below_each_other(list(rows), clips))
     room = (WIDEST_CLIP - GAP * (len(clips) - 1)) // len(clips)
     tile = _tile(clips[0], room if clips[0].shape[-1] > PANEL else min(room, PANEL))
     panels = _joined([_scaled(clip, tile) for clip in clips])
     labels = _text_bar(list(rows), tile[1]).expand(len(panels), -1, -1, -1)
-    whole = torch.cat([labels, panels], dim=2)
-    return pad(whole, [0, whole.shape[3] % 2, 0, whole.shape[2] % 2], value=1.0)
+    return _even(torch.cat([labels, panels], dim=2))
+
+
+def _below_each_other(labels: list[str], clips: list[Tensor]) -> Tensor:
+    """Wide clips, (F, 3, H, W) each, as one."""
+    tile = _tile(clips[0], WIDEST_STACK)
+    parts = []
+    for label, clip in zip(labels, clips, strict=True):
+        bar = _text_bar([label], tile[1]).expand(len(clip), -1, -1, -1)
+        parts += [bar, _scaled(clip, tile)]
+    return torch.cat(parts, dim=2)
+
+
+def _even(clip: Tensor) -> Tensor:
+    return pad(clip, [0, clip.shape[3] % 2, 0, clip.shape[2] % 2], value=1.0)
+
+
+def _details(rows: Mapping[str, Tensor]) -> list[Tensor]:
+    """Three parts of large images at full size: a bar with the label and a strip for each image."""
+    images = [clip[0] for clip in _checked(rows)]
+    height, width = images[0].shape[-2:]
+    if max(height, width) < LARGE:
+        return []
+    side = min(DETAIL, height, width)
+    top = (height - side) // 2
+    places = [round(share * (width - side)) for share in (0.0, 0.5, 1.0)]
+    parts = []
+    for label, image in zip(rows, images, strict=True):
+        strip = [image[:, top : top + side, left : left + side] for left in places]
+        joined = _joined(strip)
+        parts += [_text_bar([f"{label}, parts at full size"], joined.shape[-1]), joined]
+    return parts
 
 
 def _checked(rows: Mapping[str, Tensor]) -> list[Tensor]:

@@ -5,20 +5,11 @@ import unicodedata
 
 from PIL import ImageFont
 
+from csd_lab.html import fit_to_show
+
 TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
-UNFIT = re.compile("[\0\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 MAX_DRAWN = 1000
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-
-
-def fit_to_show(text: str) -> str:
-    """Text in which U+FFFD stands for what a page cannot hold, or what would make it lie.
-
-    That is lone surrogates and NUL; and the marks that turn the direction of writing by force,
-    with which a command can be made to look like another (right-to-left scripts need none).
-    """
-    return UNFIT.sub(UNKNOWN, text)
 
 
 def without_terminal_codes(text: str) -> str:

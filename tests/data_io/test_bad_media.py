@@ -167,9 +167,9 @@ def test_nothing_after_start(tmp_path: Path) -> None:
 
 
 def test_deep_grey_out_of_range(tmp_path: Path) -> None:
-    for name, values in {"a.tif": [[0.0, 1.5]], "b.tif": [[0.0, float("nan")]]}.items():
-        Image.fromarray(np.array(values, np.float32)).save(tmp_path / name)
-        assert "grey values outside of 0 to 1" in line(read_media, tmp_path / name)
+    for name, values in {"a.tif": [[0, 65536]], "b.tif": [[-1, 3]]}.items():
+        Image.fromarray(np.array(values, np.int32)).save(tmp_path / name)
+        assert "grey values outside of 0 to 65535" in line(read_media, tmp_path / name)
 
 
 def examples(folder: Path) -> list[Path]:

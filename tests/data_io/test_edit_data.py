@@ -215,7 +215,7 @@ def test_the_order_of_frames_does_not_choose_the_clip() -> None:
         ({"clip_seed": 0, "fps": 0}, "fps must be a number from 0.01 to 1000, got 0"),
         ({"clip_seed": 0, "batch_size": 9}, "at most the clip's 8 frames"),
         ({"clip_seed": 0, "instruction": "mak it nihgt"}, "such as 'make it night', got 'mak it"),
-        ({"clip_seed": 0, "instruction": 3}, "got '3'; other text needs an own clip"),
+        ({"clip_seed": 0, "instruction": 3}, "got '3'; other text needs an own file"),
         ({"clip_seed": 0, "family": "weather"}, "family"),
     ],
 )

@@ -14,9 +14,13 @@ from csd_lab.cli import config_folder
 CHOICES = sorted(
     (path.parent.name, path.stem)
     for path in config_folder().glob("*/*.yaml")
-    if path.parent.name not in ("hydra", "train", "experiment")
+    if path.parent.name not in ("hydra", "train", "experiment", "sweep", "hparams_search")
 )
-EXPERIMENTS = sorted(path.stem for path in config_folder().glob("experiment/*.yaml"))
+DELTAS = sorted(
+    (group, path.stem)
+    for group in ("experiment", "sweep", "hparams_search")
+    for path in config_folder().glob(f"{group}/*.yaml")
+)
 GIVEN_AT_LAUNCH = {"folder", "frames", "prompt", "prior"}
 
 
@@ -66,15 +70,15 @@ def test_every_choice_binds_to_its_target(group, choice):
         bind(node)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_composes_and_says_what_it_claims(experiment):
-    config = composed(f"experiment={experiment}")
+@pytest.mark.parametrize(("group", "choice"), DELTAS)
+def test_every_set_of_changes_composes_and_says_what_it_is_for(group, choice):
+    config = composed(f"{group}={choice}")
     for node in targets(config):
         bind(node)
-    text = (config_folder() / "experiment" / f"{experiment}.yaml").read_text()
+    text = (config_folder() / group / f"{choice}.yaml").read_text()
     head = [line for line in text.splitlines() if line.startswith("#")]
     assert head[0].startswith("# @package _global_")
-    assert len(head) >= 2, "an experiment begins with a comment: what it claims"
+    assert len(head) >= 2, "it begins with a comment: what it claims, or is for"
 
 
 def test_the_defaults_resolve():

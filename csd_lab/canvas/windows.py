@@ -1,0 +1,231 @@
+r"""Windows on a canvas of latents, and how their gradients come together on it.
+
+A canvas x of H x W latents is seen through overlapping windows of h x w,
+
+.. math::
+    x_i = P_i x,
+
+where P_i copies a rectangle. A step moves the windows of a set S, each by a gradient g_i. On the
+canvas every latent gets the mean over the windows that hold it,
+
+.. math::
+    G = \frac{\sum_{i \in S} P_i^T g_i}{\sum_{i \in S} P_i^T 1},
+
+and nothing where no window lies (Kim et al. 2023, section 4.1, after MultiDiffusion, Bar-Tal et al.
+2023, arXiv 2302.08113). The numerator is what autograd gives through :meth:`WindowGrid.crop`; the
+division is :meth:`WindowGrid.average`.
+
+Along an axis windows start at 0, s, 2 s, ... with the stride s, and one more ends at the edge where
+the stride leaves a rest, so that every latent is covered. An axis shorter than a window is one
+window of its own length. A ring, closed along its width, has no edge: ceil(W / s) windows lie
+evenly around it, some of them over the join; one that is no wider than a window is seen whole, from
+each of these starts, so that its join lies in the middle of some.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+@final
+class WindowGrid:
+    """Windows on a canvas; all lengths in latents.
+
+    Windows are numbered row by row, from the top left one.
+
+    Args:
+        height: of the canvas, H.
+        width: of the canvas, W.
+        window: height and width of a window; at most the canvas's are used.
+        stride: from a window to the next one below it and the next one to its right, at most the
+            window's height and width.
+        wrap: the canvas is closed along its width.
+
+    Attributes:
+        window: height h and width w of the windows.
+        rows: where windows begin along the height, ascending.
+        columns: where windows begin along the width, ascending.
+        origins: where each of the M windows begins, (M, 2), int64: row and column.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        window: tuple[int, int],
+        stride: tuple[int, int],
+        wrap: bool = False,
+    ) -> None:
+        _check_whole("height", height)
+        _check_whole("width", width)
+        check_pair("window", window)
+        check_pair("stride", stride)
+        if stride[0] > window[0] or stride[1] > window[1]:
+            raise ValueError(
+                f"stride must be at most the window, {tuple(window)}, or latents between windows "
+                f"would never be edited; got {tuple(stride)}"
+            )
+        self.height = height
+        self.width = width
+        self.window = (min(window[0], height), min(window[1], width))
+        self.stride = (stride[0], stride[1])
+        self.wrap = wrap
+        self.rows = _starts(height, self.window[0], stride[0])
+        around = _starts_around(width, stride[1])
+        self.columns = around if wrap else _starts(width, self.window[1], stride[1])
+        self.origins = torch.cartesian_prod(torch.tensor(self.rows), torch.tensor(self.columns))
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __repr__(self) -> str:
+        ring = "ring" if self.wrap else "canvas"
+        return (
+            f"WindowGrid({len(self)} windows of {self.window[0]} x {self.window[1]} on a {ring} "
+            f"of {self.height} x {self.width} latents)"
+        )
+
+    def crop(self, canvas: Tensor, ids: Tensor) -> Tensor:
+        """Windows of a canvas, differentiable in the canvas.
+
+        Args:
+            canvas: (1, C, H, W), in any units.
+            ids: which windows, (N,); one may come twice.
+
+        Returns:
+            (N, C, h, w).
+
+        Raises:
+            ValueError: the canvas is of another shape, or there is no such window.
+        """
+        if (
+            canvas.ndim != 4
+            or canvas.shape[0] != 1
+            or canvas.shape[2:] != (self.height, self.width)
+        ):
+            raise ValueError(
+                f"canvas must be (1, C, {self.height}, {self.width}); got {tuple(canvas.shape)}"
+            )
+        return _Crop.apply(canvas, self, self._listed(ids))
+
+    def lay(self, windows: Tensor, ids: Tensor) -> Tensor:
+        """Windows (N, C, h, w) added up on an empty canvas, (1, C, H, W): crop's adjoint."""
+        return self._lay(windows, self._listed(ids))
+
+    def coverage(self, ids: Tensor) -> Tensor:
+        """How many of the windows ``ids`` hold each latent, (H, W), int64, where the ids are."""
+        ones = torch.ones((), dtype=torch.int64, device=ids.device)
+        return self.lay(ones.expand(len(ids), 1, *self.window), ids)[0, 0]
+
+    def average(self, gradient: Tensor, ids: Tensor) -> Tensor:
+        """Sums over the windows of a step as means over those that hold each latent.
+
+        Args:
+            gradient: sum over windows, (1, C, H, W).
+            ids: the windows of the step, (N,), each of them counted.
+
+        Returns:
+            (1, C, H, W); 0 where it was 0.
+        """
+        return gradient / self.coverage(ids).clamp(min=1).to(gradient.device, gradient.dtype)
+
+    def _listed(self, ids: Tensor) -> list[int]:
+        listed: list[int] = ids.tolist()
+        for index in listed:
+            if not 0 <= index < len(self):
+                raise ValueError(f"ids must be from 0 to {len(self) - 1}; got {index}")
+        return listed
+
+    def _crop(self, canvas: Tensor, ids: list[int]) -> Tensor:
+        windows = canvas.new_empty(len(ids), canvas.shape[1], *self.window)
+        for window, index in zip(windows, ids, strict=True):
+            for on_canvas, in_window in self._places(index):
+                window[in_window] = canvas[0][on_canvas]
+        return windows
+
+    def _lay(self, windows: Tensor, ids: list[int]) -> Tensor:
+        canvas = windows.new_zeros(1, windows.shape[1], self.height, self.width)
+        for window, index in zip(windows, ids, strict=True):
+            for on_canvas, in_window in self._places(index):
+                canvas[0][on_canvas] += window[in_window]
+        return canvas
+
+    def _places(self, index: int) -> Iterator[tuple[Any, Any]]:
+        """Where the pieces of a window lie, as indices of (C, H, W) and of (C, h, w)."""
+        row, column = self.origins[index].tolist()
+        tall = slice(row, row + self.window[0])
+        for across, within in pieces(column, column + self.window[1], self.width):
+            yield (slice(None), tall, across), (slice(None), slice(None), within)
+
+
+class _Crop(torch.autograd.Function):
+    """Crops, whose gradient is added up window after window.
+
+    Indexing would do as well, but adds in an order that several threads change, and slicing would
+    keep a canvas for every window.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, canvas: Tensor, grid: WindowGrid, ids: list[int]) -> Tensor:
+        ctx.grid, ctx.ids = grid, ids
+        return grid._crop(canvas, ids)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        return ctx.grid._lay(gradient, ctx.ids), None, None
+
+
+def pieces(start: int, stop: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """A stretch of a ring of this length as stretches that do not cross its join.
+
+    Args:
+        start: where it begins; may be negative, or beyond the ring.
+        stop: where it ends; may be more than once around.
+        length: of the ring.
+
+    Yields:
+        Where a piece lies on the ring, and where it lies in the stretch.
+    """
+    place = start
+    while place < stop:
+        at = place % length
+        size = min(stop - place, length - at)
+        yield slice(at, at + size), slice(place - start, place - start + size)
+        place += size
+
+
+def _starts(length: int, window: int, stride: int) -> tuple[int, ...]:
+    """Starts along an axis with two ends; the last window ends where the axis does."""
+    last = length - window
+    regular = range(0, last + 1, stride)
+    return (*regular, last) if last % stride else tuple(regular)
+
+
+def _starts_around(length: int, stride: int) -> tuple[int, ...]:
+    """Starts around a ring, as even as can be and at most a stride apart."""
+    count = -(-length // stride)
+    return tuple(i * length // count for i in range(count))
+
+
+def check_pair(name: str, value: Any) -> None:
+    """Check a height and a width.
+
+    Raises:
+        ValueError: they are not two whole numbers of at least 1.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        raise ValueError(f"{name} must be a height and a width, such as (64, 64); got {value!r}")
+    for side in value:
+        _check_whole(f"each side of {name}", side)
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")

@@ -1,0 +1,208 @@
+r"""Group normalisation of an image that is coded in parts.
+
+A group normalisation (Wu & He 2018, arXiv 1803.08494) takes the mean and variance of each group of
+channels over the whole image:
+
+.. math::
+    y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+Coded in tiles, every tile would have its own, and neighbours differ in contrast and colour. So the
+statistics are found first, once for the image: on small patches all over it, which go through the
+network together and share the statistics of each layer. Where the patches are too many to go
+together, they go in groups, each spread over the whole image, and the statistics of these are
+averaged. Then all tiles are coded with them.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm
+
+from csd_lab.canvas.tiles import Code, Tile, Tiling
+
+CORE = 16
+"""Side of the inner part of a patch, which the statistics are of, in cells."""
+MARGIN = 4
+"""What lies around it, in cells, so that the network sees no edge there."""
+MOST_PATCHES = 512
+"""As many patches show an image of any size well; a smaller image they cover as a whole."""
+
+Rule = Callable[[nn.GroupNorm, Tensor], "Moments"]
+
+
+class Moments(NamedTuple):
+    """Moments of the G groups of a layer.
+
+    Attributes:
+        mean: (G,).
+        square: mean of the squares, (G,).
+    """
+
+    mean: Tensor
+    square: Tensor
+
+
+@final
+class SharedStatistics:
+    """Statistics of an image for the group normalisations of a network.
+
+    Args:
+        network: its layers are changed within the contexts below, and as before after them.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [each for each in network.modules() if isinstance(each, nn.GroupNorm)]
+        self._sums: dict[nn.GroupNorm, Moments] = {}
+        self._count = 0.0
+
+    @contextmanager
+    def pooled(self, inner: Tensor) -> Iterator[None]:
+        """Normalise each batch by the statistics of all its samples together, and keep these.
+
+        Args:
+            inner: which cells of the N samples they are of, (N, h, w), 0 or 1.
+        """
+        weight = float(inner.sum())
+        self._count += weight
+
+        def rule(layer: nn.GroupNorm, x: Tensor) -> Moments:
+            moments = _moments(x.detach().unflatten(1, (layer.num_groups, -1)), inner)
+            before = self._sums.get(layer, Moments(moments.mean * 0, moments.square * 0))
+            pairs = zip(before, moments, strict=True)
+            self._sums[layer] = Moments(*(total + weight * new for total, new in pairs))
+            return moments
+
+        with self._normalising(rule):
+            yield
+
+    @contextmanager
+    def fixed(self) -> Iterator[None]:
+        """Normalise by the mean of the statistics that were kept, whatever the input."""
+        with self._normalising(
+            lambda layer, _: Moments(*(total / self._count for total in self._sums[layer]))
+        ):
+            yield
+
+    @contextmanager
+    def _normalising(self, rule: Rule) -> Iterator[None]:
+        for layer in self._layers:
+            layer.forward = partial(_normalised, rule, layer)  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            for layer in self._layers:
+                del layer.forward
+
+
+def code_in_tiles(
+    network: nn.Module, code: Code, image: Tensor, tiling: Tiling, channels: int, scale: int
+) -> Tensor:
+    """Code an image in tiles that share the statistics of the whole.
+
+    Differentiable in the image, with the statistics taken as constants.
+
+    Args:
+        network: what normalises within ``code``.
+        code: maps tiles (N, C, k h, k w) to (N, channels, scale h, scale w).
+        image: (1, C, k H, k W), with k elements a cell.
+        tiling: of H x W cells.
+        channels: of the result.
+        scale: elements of the result a cell, along each axis.
+
+    Returns:
+        (1, channels, scale H, scale W).
+    """
+    statistics = SharedStatistics(network)
+    if len(tiling) == 1:
+        ((row, column),) = tiling
+        inner = torch.outer(_own(row, image), _own(column, image))
+        with statistics.pooled(inner[None]):
+            return tiling.apply(code, image, channels, scale)
+    largest = max((r.stop - r.start) * (c.stop - c.start) for r, c in tiling)
+    with torch.no_grad():
+        for patches, inner in _samples(image, tiling.height, tiling.width, largest):
+            with statistics.pooled(inner):
+                code(patches)
+    with statistics.fixed():
+        return tiling.apply(code, image, channels, scale)
+
+
+def _own(tile: Tile, like: Tensor) -> Tensor:
+    """1 in a tile's own part, 0 in what it overlaps its neighbours by."""
+    cells = torch.arange(tile.start, tile.stop, device=like.device)
+    return ((cells >= tile.first) & (cells < tile.last)).to(like.dtype)
+
+
+def _samples(image: Tensor, height: int, width: int, cells: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of patches that are spread over an image, and their inner parts, (N, h, w).
+
+    Args:
+        image: (1, C, k height, k width).
+        height: in cells.
+        width: in cells.
+        cells: of a batch at most.
+    """
+    down, across = -(-height // CORE), -(-width // CORE)
+    if down * across > MOST_PATCHES:
+        down = max(1, min(down, round((MOST_PATCHES * height / width) ** 0.5)))
+        across = min(across, MOST_PATCHES // down)
+    rows, columns = _patches(height, down), _patches(width, across)
+    # one row after the other, each turned by one more column: those of a group lie on diagonals
+    places = [(row, columns[(i + j) % across]) for i, row in enumerate(rows) for j in range(across)]
+    scale = image.shape[-1] // width
+    groups = -(-len(places) * (CORE + 2 * MARGIN) ** 2 // cells)
+    for group in range(groups):
+        parts, inner = [], []
+        for row, column in places[group::groups]:
+            tall, wide = (slice(scale * each.start, scale * each.stop) for each in (row, column))
+            parts.append(image[:, :, tall, wide])
+            inner.append(torch.outer(_own(row, image), _own(column, image)))
+        yield torch.cat(parts), torch.stack(inner)
+
+
+def _patches(length: int, count: int) -> list[Tile]:
+    """Equally long patches, evenly along an axis; their own parts are of CORE cells at most."""
+    side = min(length, CORE + 2 * MARGIN)
+    patches = []
+    for i in range(count):
+        first, last = i * length // count, (i + 1) * length // count
+        spare = max(0, last - first - CORE)
+        first, last = first + spare // 2, last - (spare - spare // 2)
+        start = min(max(0, (first + last - side) // 2), length - side)
+        patches.append(Tile(start, start + side, first, last))
+    return patches
+
+
+def _moments(x: Tensor, inner: Tensor) -> Moments:
+    """Moments of the groups of features (N, G, C / G, ...) over the inner cells (N, h, w)."""
+    if x.ndim == 5:
+        n = x.shape[3] // inner.shape[1]
+        weights = inner.repeat_interleave(n, 1).repeat_interleave(n, 2)[:, None, None]
+    else:  # an attention's features, (N, G, C / G, h w)
+        weights = inner.flatten(1)[:, None, None]
+    over = (0, *range(2, x.ndim))
+    total = weights.sum() * x.shape[2]
+    mean = (x * weights).sum(over, keepdim=True) / total
+    variance = ((x - mean).square_() * weights).sum(over) / total
+    mean = mean.flatten().double()
+    return Moments(mean, variance.double() + mean**2)
+
+
+def _normalised(rule: Rule, layer: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Features (N, C, ...) normalised by the moments that the rule gives."""
+    mean, square = rule(layer, x)
+    variance = (square - mean**2).clamp(min=0)
+    each = x.shape[1] // layer.num_groups
+    return batch_norm(
+        x,
+        mean.to(x.dtype).repeat_interleave(each),
+        variance.to(x.dtype).repeat_interleave(each),
+        layer.weight,
+        layer.bias,
+        training=False,
+        eps=layer.eps,
+    )

@@ -1,0 +1,95 @@
+"""Places for jobs on this machine: devices that take some at once, and the CPU."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
+
+CPU = "cpu"
+
+AUTO_JOBS = 4
+"""Jobs at once on a CPU where nobody says how many; each takes the memory of a process."""
+
+
+class Place(NamedTuple):
+    """What a job has while it runs.
+
+    Attributes:
+        devices: names of GPUs; empty on the CPU.
+        slots: how many of the CPU's slots; 0 on GPUs.
+    """
+
+    devices: tuple[str, ...]
+    slots: int
+
+
+@final
+class Slots:
+    """Places that are free.
+
+    Args:
+        devices: names of the GPUs.
+        jobs_per_device: jobs at once on each of them.
+        jobs: jobs at once on the CPU.
+
+    Raises:
+        ValueError: if a number is below 1.
+    """
+
+    def __init__(self, devices: Sequence[str], jobs_per_device: int, jobs: int) -> None:
+        for name, value in (("jobs_per_device", jobs_per_device), ("jobs", jobs)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(
+                    f"hydra.launcher.{name} must be a whole number of at least 1, got {value!r}."
+                )
+        self._free = dict.fromkeys(devices, jobs_per_device)
+        self._cpu = jobs
+        self._jobs = jobs
+        self._on_devices = jobs_per_device * len(self._free)
+
+    def threads(self, place: Place) -> int:
+        """The CPU's threads for a job at this place, when all places of its kind are taken."""
+        return max(1, cores() // (self._on_devices if place.devices else self._jobs))
+
+    def take(self, devices: int, on_cpu: bool) -> Place | None:
+        """A place for a job, or None if there is none now.
+
+        Args:
+            devices: how many different ones the job wants; more than there are means all.
+            on_cpu: whether it wants no GPU.
+        """
+        if on_cpu or not self._free:
+            slots = min(devices, self._jobs)
+            if slots > self._cpu:
+                return None
+            self._cpu -= slots
+            return Place((), slots)
+        emptiest = sorted(self._free, key=lambda name: -self._free[name])
+        chosen = emptiest[: min(devices, len(self._free))]
+        if any(self._free[name] < 1 for name in chosen):
+            return None
+        for name in chosen:
+            self._free[name] -= 1
+        return Place(tuple(chosen), 0)
+
+    def give_back(self, place: Place) -> None:
+        """Free a place."""
+        self._cpu += place.slots
+        for name in place.devices:
+            self._free[name] += 1
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wanted_devices(trainer: Mapping[str, object]) -> int:
+    """How many devices a job wants, from ``trainer.devices`` in its config."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, str) and devices.strip().isdigit():
+        devices = int(devices)
+    if isinstance(devices, int) and devices >= 1:
+        return devices
+    if isinstance(devices, Sequence) and not isinstance(devices, str):
+        return max(1, len(devices))
+    return 1 if devices is None else 10**6  # auto and -1: all
