@@ -105,24 +105,29 @@ def text_of(ranks: int, overrides: list[str]) -> str:
     return OmegaConf.to_yaml(config, resolve=True)
 
 
-def rows(variant: str, counts: list[int], overrides: list[str], folder: Path) -> list[list[str]]:
-    """A variant's rows of the table."""
-    found: list[Measure] = []
-    for ranks in counts:
-        text = text_of(ranks, [*overrides, *VARIANTS[variant]])
-        found.append(supervise(measure, text, folder, ranks=ranks))
-    first = found[0]
-    return [
-        [
-            f"{variant} ({each.dtype})",
-            str(ranks),
-            f"{float((each.latents - first.latents).abs().max()):.2g}",
-            f"{each.moved:.3g}",
-            f"{each.seconds:.2f}",
-            " + ".join(f"{samples:g}" for samples in each.samples),
-        ]
-        for ranks, each in zip(counts, found, strict=True)
-    ]
+def measure_all(texts: dict[str, str], folder: Path) -> dict[str, Measure]:
+    """All variants in one launch, whose processes take long to start."""
+    return {variant: measure(text, folder / variant) for variant, text in texts.items()}
+
+
+def table_of(found: dict[int, dict[str, Measure]]) -> Table:
+    """The measures by number of processes and variant; others are compared with the first number."""
+    table = Table("precision", "processes", "difference", "moved", "s a step", "samples a step")
+    table.title = "Largest difference of a latent to the first row's, and largest move of one"
+    first = next(iter(found.values()))
+    for variant in VARIANTS:
+        for ranks, measures in found.items():
+            each = measures[variant]
+            difference = (each.latents - first[variant].latents).abs().max()
+            table.add_row(
+                f"{variant} ({each.dtype})",
+                str(ranks),
+                f"{float(difference):.2g}",
+                f"{each.moved:.3g}",
+                f"{each.seconds:.2f}",
+                " + ".join(f"{samples:g}" for samples in each.samples),
+            )
+    return table
 
 
 def main() -> None:
@@ -133,13 +138,14 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same threads on any number of processes
     overrides = ["metrics=pixels", f"trainer.max_steps={options.steps}", *options.overrides]
-    table = Table("precision", "processes", "difference", "moved", "s a step", "samples a step")
-    table.title = "Largest difference of a latent to the first row's, and largest move of one"
+    found: dict[int, dict[str, Measure]] = {}
     with TemporaryDirectory() as folder:
-        for variant in VARIANTS:
-            for row in rows(variant, options.ranks, overrides, Path(folder)):
-                table.add_row(*row)
-    Console().print(table)
+        for ranks in options.ranks:
+            texts = {
+                name: text_of(ranks, [*overrides, *variant]) for name, variant in VARIANTS.items()
+            }
+            found[ranks] = supervise(measure_all, texts, Path(folder), ranks=ranks)
+    Console().print(table_of(found))
 
 
 if __name__ == "__main__":

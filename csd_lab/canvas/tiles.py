@@ -118,7 +118,7 @@ class Tiling:
             )
         whole = image.new_zeros(1, channels, scale * self.height, scale * self.width)
         for row, column in self:
-            coded = code(_part(image, row, column, size))
+            coded = code(cut_out(image, row, column, size))
             tall = _weights(row, self.rows, self.blend, scale, ring=False).to(coded)
             wide = _weights(column, self.columns, self.blend, scale, self.wrap).to(coded)
             weighted = coded * (tall[:, None] * wide)
@@ -160,8 +160,8 @@ def _across(column: Tile, width: int, size: int) -> Iterator[tuple[slice, slice]
     return pieces(size * column.start, size * column.stop, size * width)
 
 
-def _part(image: Tensor, row: Tile, column: Tile, size: int) -> Tensor:
-    """A tile of an image with ``size`` elements a cell."""
+def cut_out(image: Tensor, row: Tile, column: Tile, size: int) -> Tensor:
+    """A tile of an image (B, C, H, W) with ``size`` elements a cell; it may lie over the join."""
     stripe = image[:, :, size * row.start : size * row.stop]
     width = image.shape[-1] // size
     parts = [stripe[..., on_image] for on_image, _ in _across(column, width, size)]

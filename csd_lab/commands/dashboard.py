@@ -186,3 +186,7 @@ def uploads(folders: Sequence[Path]) -> list[str]:
     if len(places) > 1 and {place.parent.parent for place in places} == set(folders):
         return [f"wandb sync {' '.join(f'{shlex.quote(str(f))}/*/wandb' for f in folders)}"]
     return [shlex.join(["wandb", "sync", *map(str, places)])]
+
+
+if __name__ == "__main__":
+    main()

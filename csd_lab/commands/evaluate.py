@@ -340,3 +340,7 @@ def headings(paths: Sequence[str]) -> list[str]:
         if len(set(ends)) == len(ends):
             return ends
     return list(paths)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,12 +23,12 @@ path between ranks, and the sum over particles is one over ranks:
 
 .. math::
     \sum_i \nabla_i \frac{\partial x_i}{\partial \theta}
-    = \sum_r \sum_{i \in S_r} \nabla_i \frac{\partial x_i}{\partial \theta}
-    = \frac{1}{R} \sum_r \frac{\partial}{\partial \theta}
-      \Big( R \sum_{i \in S_r} \langle x_i, \nabla_i \rangle \Big)
+    = \sum_r \frac{\partial}{\partial \theta} \sum_{i \in S_r} \langle x_i, \nabla_i \rangle
 
-whatever the particles share of theta. The mean over ranks is what DistributedDataParallel takes;
-hence the factor R in a rank's loss. A modality need not know about ranks.
+whatever the particles share of theta. DistributedDataParallel takes it, told to leave out its mean:
+a mean times R would be rounded twice, while a sum with zeros is exact. What a network rounds
+differently in batches of another size is then all that tells several processes from one.
+A modality need not know about ranks.
 """
 
 from abc import ABC, abstractmethod
@@ -39,6 +39,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -170,7 +171,25 @@ class ParticleModule(pl.LightningModule, ABC):
         self._latest = Step(step, batch, t, residual, distillation)
         named = {"step": float(step), "t": t.float()}  # rows are named by it, however a run goes on
         self.log_dict({**named, **distillation.scalars}, batch_size=len(batch))
-        return self._loss(x, distillation.gradient, shares)
+        own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
+        return surrogate_loss(x, own_gradient)
+
+    @final
+    def on_fit_start(self) -> None:
+        """Have ranks sum their gradients.
+
+        Raises:
+            ValueError: if there are several, under another strategy than ddp.
+        """
+        if self.trainer.world_size == 1:
+            return
+        model = self.trainer.strategy.model
+        if not isinstance(model, DistributedDataParallel):
+            raise ValueError(
+                "trainer.strategy must be ddp on several devices, such as with trainer=ddp, got "
+                f"{type(self.trainer.strategy).__name__}."
+            )
+        model.register_comm_hook(None, _sum_over_ranks)
 
     def _shares(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The ids of each rank's particles."""
@@ -188,19 +207,6 @@ class ParticleModule(pl.LightningModule, ABC):
         dist.all_gather(gathered, padded)
         return torch.cat([rows[: len(ids)] for rows, ids in zip(gathered, shares, strict=True)])
 
-    def _loss(self, x: Tensor, gradient: Tensor, shares: tuple[Tensor, ...]) -> Tensor:
-        """What gives the gradient of all particles (N, ...) when ranks' gradients are averaged.
-
-        Args:
-            x: the rank's own particles, (n, ...).
-            gradient: of all particles.
-            shares: ids of each rank's particles.
-        """
-        if len(shares) == 1:
-            return surrogate_loss(x, gradient)
-        own = gradient.split([len(ids) for ids in shares])[self.global_rank]
-        return len(shares) * surrogate_loss(x, own)
-
     @final
     def configure_optimizers(self) -> Any:
         """Optimiser over what the modality declares trainable, and its schedule by steps."""
@@ -216,3 +222,10 @@ class ParticleModule(pl.LightningModule, ABC):
         state = checkpoint["state_dict"]
         for key in [key for key in state if key.startswith("prior.")]:
             del state[key]
+
+
+def _sum_over_ranks(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """What DistributedDataParallel does with gradients, without the mean."""
+    del state
+    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
+    return future.then(lambda done: done.value()[0])

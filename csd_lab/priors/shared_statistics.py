@@ -6,30 +6,30 @@ channels over the whole image:
 .. math::
     y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-Coded in tiles, every tile would have its own, and neighbours differ in contrast and colour. So the
-statistics are found first, once for the image: on small patches all over it, which go through the
-network together and share the statistics of each layer. Where the patches are too many to go
-together, they go in groups, each spread over the whole image, and the statistics of these are
-averaged. Then all tiles are coded with them.
+Coded in tiles, every tile would have its own, and neighbours would differ in contrast and colour.
+So the image goes through the network twice. First in small patches, which share the statistics of
+each layer: as many at a time as there is memory for, in groups of which each is spread over the
+whole image, so that its statistics are nearly those of the whole. Their mean over the groups is
+kept, and with it all tiles are coded. Layer for layer the exact statistics would take one passage a
+layer; a passage in tiles with statistics of their own does not lead to them either.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
-from csd_lab.canvas.tiles import Code, Tile, Tiling
+from csd_lab.canvas.tiles import Code, Tile, Tiling, cut_out
 
 CORE = 16
-"""Side of the inner part of a patch, which the statistics are of, in cells."""
+"""Side of the part of a patch that its statistics are of, in cells."""
 MARGIN = 4
-"""What lies around it, in cells, so that the network sees no edge there."""
-MOST_PATCHES = 512
-"""As many patches show an image of any size well; a smaller image they cover as a whole."""
+"""What a patch shows around it, in cells, so that the network sees no edge there."""
 
 Rule = Callable[[nn.GroupNorm, Tensor], "Moments"]
 
@@ -124,7 +124,7 @@ def code_in_tiles(
             return tiling.apply(code, image, channels, scale)
     largest = max((r.stop - r.start) * (c.stop - c.start) for r, c in tiling)
     with torch.no_grad():
-        for patches, inner in _samples(image, tiling.height, tiling.width, largest):
+        for patches, inner in _samples(image, tiling, largest):
             with statistics.pooled(inner):
                 code(patches)
     with statistics.fixed():
@@ -137,42 +137,38 @@ def _own(tile: Tile, like: Tensor) -> Tensor:
     return ((cells >= tile.first) & (cells < tile.last)).to(like.dtype)
 
 
-def _samples(image: Tensor, height: int, width: int, cells: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of patches that are spread over an image, and their inner parts, (N, h, w).
+def _samples(image: Tensor, tiling: Tiling, cells: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of patches, each spread over an image, and their inner parts, (N, h, w).
+
+    The inner parts of all patches are the image.
 
     Args:
-        image: (1, C, k height, k width).
-        height: in cells.
-        width: in cells.
+        image: (1, C, k H, k W).
+        tiling: of H x W cells.
         cells: of a batch at most.
     """
-    down, across = -(-height // CORE), -(-width // CORE)
-    if down * across > MOST_PATCHES:
-        down = max(1, min(down, round((MOST_PATCHES * height / width) ** 0.5)))
-        across = min(across, MOST_PATCHES // down)
-    rows, columns = _patches(height, down), _patches(width, across)
+    rows = _patches(tiling.height, wrap=False)
+    columns = _patches(tiling.width, tiling.wrap)
     # one row after the other, each turned by one more column: those of a group lie on diagonals
-    places = [(row, columns[(i + j) % across]) for i, row in enumerate(rows) for j in range(across)]
-    scale = image.shape[-1] // width
+    turned = [columns[i % len(columns) :] + columns[: i % len(columns)] for i in range(len(rows))]
+    places = [(row, column) for row, order in zip(rows, turned, strict=True) for column in order]
     groups = -(-len(places) * (CORE + 2 * MARGIN) ** 2 // cells)
+    scale = image.shape[-1] // tiling.width
     for group in range(groups):
-        parts, inner = [], []
-        for row, column in places[group::groups]:
-            tall, wide = (slice(scale * each.start, scale * each.stop) for each in (row, column))
-            parts.append(image[:, :, tall, wide])
-            inner.append(torch.outer(_own(row, image), _own(column, image)))
-        yield torch.cat(parts), torch.stack(inner)
+        chosen = places[group::groups]
+        inner = [torch.outer(_own(row, image), _own(column, image)) for row, column in chosen]
+        patches = [cut_out(image, row, column, scale) for row, column in chosen]
+        yield torch.cat(patches), torch.stack(inner)
 
 
-def _patches(length: int, count: int) -> list[Tile]:
-    """Equally long patches, evenly along an axis; their own parts are of CORE cells at most."""
-    side = min(length, CORE + 2 * MARGIN)
+def _patches(length: int, wrap: bool) -> list[Tile]:
+    """Equally long patches, whose own parts are an axis cut into parts of at most CORE cells."""
+    count = -(-length // CORE)
+    side = CORE + 2 * MARGIN if wrap else min(length, CORE + 2 * MARGIN)
     patches = []
-    for i in range(count):
-        first, last = i * length // count, (i + 1) * length // count
-        spare = max(0, last - first - CORE)
-        first, last = first + spare // 2, last - (spare - spare // 2)
-        start = min(max(0, (first + last - side) // 2), length - side)
+    for first, last in pairwise(i * length // count for i in range(count + 1)):
+        start = (first + last - side) // 2
+        start = start if wrap else min(max(0, start), length - side)
         patches.append(Tile(start, start + side, first, last))
     return patches
 

@@ -7,6 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.cli import config_folder
@@ -48,7 +49,11 @@ def bind(node):
     module, name = node["_target_"].rsplit(".", 1)
     target = getattr(import_module(module), name)
     keys = {key for key in node if not str(key).startswith("_")}
-    signature = inspect.signature(target)
+    try:
+        signature = inspect.signature(target)
+    except ValueError:  # written in C, such as timedelta: it refuses what it does not know
+        instantiate(node)
+        return
     open_ended = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     unknown = keys - set(signature.parameters)
     assert open_ended or not unknown, f"{node['_target_']} has no argument {unknown}"

@@ -34,7 +34,6 @@ from csd_lab.types import Conditioning
 STEPS, HALF = 6, 3
 COLOURS = (
     "experiment=colours",
-    "prior.scale=0.3",  # the log densities of narrow ones are large, and lose digits that count
     "data.frames=5",
     "data.size=8",
     "metrics=pixels",
@@ -47,6 +46,8 @@ EMBEDDED = (
     "metrics=pixels",
     "trainer.max_steps=4",
 )
+
+ALONE = "csd_edit, bfloat16, one sample at a time"
 
 RUNS = {
     "csd": COLOURS,
@@ -63,6 +64,7 @@ RUNS = {
         "data.batch_size=2",
     ),
     "dds, embedded prior": (*EMBEDDED, "method=dds"),
+    ALONE: (*EMBEDDED, "prior.dtype=bfloat16", "prior.max_batch=1"),
 }
 """Overrides by name; all of them must end the same on any number of ranks."""
 

@@ -2,6 +2,7 @@
 
 import pytest
 import rank_cases
+import torch
 
 from csd_lab.processes import supervise
 
@@ -58,6 +59,11 @@ def test_every_rank_sees_all_particles_and_evaluates_its_own(name, one, several)
     assert len(found.samples) == ranks
     for key, value in expected.scalars.items():
         assert found.scalars[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+
+
+def test_nothing_but_the_rounding_of_batches_tells_several_processes_from_one(one, several):
+    expected, found = one.outcomes[rank_cases.ALONE], several[1].outcomes[rank_cases.ALONE]
+    assert torch.equal(found.latents, expected.latents)
 
 
 def test_a_rank_may_have_no_particle(three):

@@ -1,10 +1,14 @@
 """The dashboard of a sweep: valid, of what the runs log, and of nothing else."""
 
+import http.server
 import json
 import os
 import shlex
+import threading
+from typing import ClassVar
 
 import pytest
+import wandb
 from wandb_records import GOOD
 
 from csd_lab.commands import dashboard
@@ -102,6 +106,68 @@ def test_a_project_can_be_shown_without_its_folders(tmp_path):
     runs = content["workspace"]["spec"]["section"]["runSets"][0]
     assert runs["filters"]["filters"][0]["value"] == ['it\'s "quoted"']
     assert {"psnr_answer", "colour_spread", *CURVES} <= named(content)
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """As much of wandb's server as saving a view asks for; keeps what it is given."""
+
+    saved: ClassVar[list[dict]] = []
+
+    def do_HEAD(self):
+        self.send_error(404)
+
+    def do_POST(self):
+        asked = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = self.answer(json.loads(asked)) if self.path == "/graphql" else {}
+        text = json.dumps({"data": answer}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def answer(self, asked):
+        if "upsertView" in asked["query"]:
+            given = asked["variables"]
+            self.saved.append(given)
+            names = {key: given[key] for key in ("name", "displayName", "description", "spec")}
+            project = {"name": given["projectName"], "entityName": given["entityName"]}
+            return {"upsertView": {"view": {"id": "V", **names, "project": project}}}
+        if "viewer" in asked["query"]:
+            return {"viewer": {"id": "u", "entity": "me", "username": "me", "email": "me@x.org",
+                               "flags": "{}", "teams": {"edges": []}}}  # fmt: skip
+        page = {"endCursor": "x", "hasNextPage": False}
+        node = {"id": "p", "name": "p", "entityName": "me", "createdAt": "2020-01-01T00:00:00",
+                "isBenchmark": False, "user": None}  # fmt: skip
+        return {"models": {"edges": [{"node": node, "cursor": "x"}], "pageInfo": page}}
+
+    def log_message(self, *args):
+        """Nothing is to be said."""
+
+
+def test_logged_in_both_views_are_saved(monkeypatch, capsys, tmp_path):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    wandb.teardown()
+    file = tmp_path / "views.json"
+    arguments = ["--project", "p", "--metrics", "pixels", "--file", str(file)]
+    try:
+        assert dashboard.run(arguments) == 0
+    finally:
+        wandb.teardown()
+        server.shutdown()
+        server.server_close()
+    said = capsys.readouterr().out
+    assert f"workspace: {url}/me/p?nw=" in said
+    assert f"report: {url}/me/p/reports/" in said
+    workspace_saved, report_saved = Server.saved
+    assert workspace_saved["entityName"] == report_saved["entityName"] == "me"
+    content = json.loads(file.read_text())
+    assert json.loads(workspace_saved["spec"])["section"]["panelBankConfig"]["sections"]
+    blocks = json.loads(report_saved["spec"])["blocks"]
+    assert len(blocks) == len(content["report"]["spec"]["blocks"])
 
 
 @pytest.mark.parametrize(

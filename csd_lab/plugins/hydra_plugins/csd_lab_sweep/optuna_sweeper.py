@@ -70,8 +70,15 @@ class OptunaSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Take what Hydra gives."""
+        """Take what Hydra gives.
+
+        Raises:
+            ValueError: if the launcher's package is not installed.
+        """
         self.config = config
+        self.settings = config.sweep
+        self.folder = SweepFolder(config.hydra.sweep.dir)
+        self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         self.jobs.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -83,26 +90,28 @@ class OptunaSweeper(Sweeper):
         """
         from csd_lab.sweep.search import Search
 
+        assert self.config is not None
         check_sweep(self.config)
-        space, fixed = space_of([*(f"{k}={v}" for k, v in self.params.items()), *arguments])
-        folder = SweepFolder(self.config.hydra.sweep.dir)
+        given = [f"{key}={value}" for key, value in self.params.items()]
+        space, fixed = space_of(self.parser.parse_overrides([*given, *arguments]))
 
         def name(overrides: Sequence[str]) -> str:
-            return self.plan(folder, [*fixed, *overrides]).folder.root.name
+            return self.plan([*fixed, *overrides]).folder.root.name
 
-        search = Search(folder.root, self.objectives, name(()), name, self.sampler, self.seed)
-        if self.config.sweep.retry:
+        root = self.folder.root
+        search = Search(root, self.objectives, name(()), name, self.sampler, self.seed)
+        if self.settings.retry:
             search.retry_failed()
         console = own_console()
-        metric = self.config.sweep.metric
-        jobs = [folder.job(trial.job) for trial in search.trials()]
+        metric = self.settings.metric
+        jobs = [self.folder.job(trial.job) for trial in search.trials()]
         watch = Watch(jobs, console, metric)
         lost: dict[str, str] = {}
         try:
             with stoppable(), watch:
-                complete = self.search(search, folder, space, fixed, jobs, lost)
+                complete = self.search(search, space, fixed, jobs, lost)
         finally:
-            done = report(watch.rows, folder, console, lost, go_on(sys.argv), metric)
+            done = report(watch.rows, self.folder, console, lost, go_on(sys.argv), metric)
             if search.answered:
                 show_front(search, console)
         if not (complete and done):
@@ -111,7 +120,6 @@ class OptunaSweeper(Sweeper):
     def search(
         self,
         search: "Search",
-        folder: SweepFolder,
         space: Mapping[str, "BaseDistribution"],
         fixed: Sequence[str],
         jobs: list[JobFolder],
@@ -121,7 +129,6 @@ class OptunaSweeper(Sweeper):
 
         Args:
             search: knows the trials.
-            folder: the sweep's.
             space: what may be tried.
             fixed: overrides of all jobs.
             jobs: takes those that are proposed.
@@ -132,25 +139,26 @@ class OptunaSweeper(Sweeper):
         """
         launch = Launch.now(sys.argv, [])
         while trials := search.unfinished() or self.proposed(search, space):
-            replace(launch, jobs=[trial.job for trial in search.trials()]).write(folder.launch_file)
-            batch = {t.job: self.plan(folder, [*fixed, *t.overrides]) for t in trials}
+            proposed = tuple(trial.job for trial in search.trials())
+            replace(launch, jobs=proposed).write(self.folder.launch_file)
+            batch = {t.job: self.plan([*fixed, *t.overrides]) for t in trials}
             for name, job in batch.items():
-                folder.enlist(name, tuple(own_overrides(job.overrides)))
+                self.folder.enlist(name, tuple(own_overrides(job.overrides)))
                 if job.folder.root not in [known.root for known in jobs]:
                     jobs.append(job.folder)
             self.jobs.run(list(batch.values()), launch.id, lost)
-            learnt = [self.learn(search, trial, folder.job(trial.job)) for trial in trials]
+            learnt = [self.learn(search, trial) for trial in trials]
             if not all(learnt):
                 return False
         return True
 
     def proposed(self, search: "Search", space: Mapping[str, "BaseDistribution"]) -> list["Trial"]:
         """The next trials; none if there are as many as wanted."""
-        left = search.left(self.n_trials, self.config.sweep.retry)
+        left = search.left(self.n_trials, self.settings.retry)
         return search.ask(min(self.n_jobs, left), space)
 
-    def learn(self, search: "Search", trial: "Trial", job: JobFolder) -> bool:
-        """Give a job's figures to the search.
+    def learn(self, search: "Search", trial: "Trial") -> bool:
+        """Give the figures of a trial's job to the search.
 
         Returns:
             Whether the search can go on: not if the job was interrupted, or failed where one
@@ -159,6 +167,7 @@ class OptunaSweeper(Sweeper):
         Raises:
             ValueError: if the job has no figure of an objective's name.
         """
+        job = self.folder.job(trial.job)
         status = job.status()
         state = status.state if status else State.WAITING
         if state is State.DONE:
@@ -166,26 +175,25 @@ class OptunaSweeper(Sweeper):
         elif state is State.FAILED:
             search.tell(trial, None)
         return state is State.DONE or (
-            state is State.FAILED and self.config.sweep.on_error == "continue"
+            state is State.FAILED and self.settings.on_error == "continue"
         )
 
-    def plan(self, folder: SweepFolder, overrides: Sequence[str]) -> Job:
+    def plan(self, overrides: Sequence[str]) -> Job:
         """The job that overrides without any choice mean."""
-        (job,) = self.jobs.plan(folder, overrides)
+        (job,) = self.jobs.plan(self.folder, overrides)
         return job
 
 
-def space_of(arguments: Sequence[str]) -> tuple[dict[str, "BaseDistribution"], list[str]]:
+def space_of(overrides: Sequence[Override]) -> tuple[dict[str, "BaseDistribution"], list[str]]:
     """What may be tried, by setting, and what is fixed, as typed; of a setting the last one counts.
 
     Raises:
-        ValueError: if there is nothing to try, or values are given as a pattern.
-        HydraException: if an argument cannot be read.
+        ValueError: if there is nothing to try.
     """
     space: dict[str, BaseDistribution] = {}
     fixed: dict[str, str] = {}
-    for argument in arguments:
-        override = OverridesParser.create().parse_override(argument)
+    for override in overrides:
+        argument = override.input_line or ""
         key = argument.partition("=")[0]
         space.pop(key, None)
         fixed.pop(key, None)
@@ -202,27 +210,23 @@ def space_of(arguments: Sequence[str]) -> tuple[dict[str, "BaseDistribution"], l
 
 
 def distribution(override: Override) -> "BaseDistribution":
-    """The values of a setting, as Optuna says it.
-
-    Raises:
-        ValueError: if they are given as a pattern.
-    """
+    """The values of a setting, as Optuna says it."""
     from optuna.distributions import (
         CategoricalDistribution,
         FloatDistribution,
         IntDistribution,
     )
 
-    values = override.value()
+    values: Any = override.value()
     if isinstance(values, IntervalSweep):
-        kind = IntDistribution if isinstance(values.start, int) else FloatDistribution
+        kind: Any = IntDistribution if isinstance(values.start, int) else FloatDistribution
         return kind(values.start, values.end, log="log" in values.tags)
     texts = list(override.sweep_string_iterator())
     if isinstance(values, RangeSweep) and len(texts) > 1:
-        ends = sorted(float(text) for text in (texts[0], texts[-1]))
-        if all(isinstance(each, int) for each in (values.start, values.stop, values.step)):
-            return IntDistribution(int(ends[0]), int(ends[1]), step=abs(int(values.step)))
-        return FloatDistribution(*ends, step=abs(values.step))
+        whole = all(isinstance(each, int) for each in (values.start, values.stop, values.step))
+        number, kind = (int, IntDistribution) if whole else (float, FloatDistribution)
+        low, high = sorted(number(text) for text in (texts[0], texts[-1]))
+        return kind(low, high, step=abs(number(values.step)))
     return CategoricalDistribution(texts)
 
 
@@ -230,6 +234,8 @@ def show_front(search: "Search", console: Console) -> None:
     """The trials that no other one beats in all objectives."""
     table = Table("job", *search.objectives, "settings", box=SIMPLE_HEAD)
     table.title = f"Not beaten by any of {search.answered} trials"
+    if without := len(search.trials()) - search.answered:
+        table.title += f" ({without} more have no figures)"
     for trial, values in search.front():
         settings = Text(" ".join(trial.overrides), overflow="fold")
         table.add_row(trial.job, *(f"{value:.4g}" for value in values), settings)
