@@ -111,7 +111,7 @@ def measure_all(texts: dict[str, str], folder: Path) -> dict[str, Measure]:
 
 
 def table_of(found: dict[int, dict[str, Measure]]) -> Table:
-    """The measures by number of processes and variant; others are compared with the first number."""
+    """The measures by number of processes and variant, compared with the first number."""
     table = Table("precision", "processes", "difference", "moved", "s a step", "samples a step")
     table.title = "Largest difference of a latent to the first row's, and largest move of one"
     first = next(iter(found.values()))

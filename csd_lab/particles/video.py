@@ -89,11 +89,9 @@ class VideoParticles(ParticleModule):
     @torch.no_grad()
     def export(self) -> Tensor:
         """Decoded frames, (F, 3, H, W), in [0, 1]."""
-        return self.prior.decode(self.latents).clamp(
-            0, 1
-        )  # a prior of plain pixels knows no bounds
+        return self.prior.decode(self.latents)
 
     @torch.no_grad()
     def export_source(self) -> Tensor:
         """Source frames after encoding and decoding, (F, 3, H, W), in [0, 1]."""
-        return self.prior.decode(self.source_latents).clamp(0, 1)
+        return self.prior.decode(self.source_latents)

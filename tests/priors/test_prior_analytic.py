@@ -157,11 +157,11 @@ def test_guidance_is_the_combination_of_scores():
     torch.testing.assert_close(dual, -b * (null + 1.5 * (seen - null) + 3 * (full - seen)))
 
 
-def test_images_are_latents_and_conditions_where_there_are_conditions():
+def test_images_are_bounded_latents_and_conditions_where_there_are_conditions():
     x = points()
     for prior, condition in ((mixture(), None), (mixture(image_noise=1.0), x)):
         assert prior.encode(x) is x
-        assert torch.equal(prior.decode(x), x)
+        assert torch.equal(prior.decode(x), x.clamp(0, 1))
         given = prior.condition(x)
         assert given is None if condition is None else torch.equal(given, condition)
     with pytest.raises(ValueError, match="give it image_noise"):
