@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +13,11 @@ import torch.distributed as dist
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from csd_lab.callbacks import LastCheckpoint, NonFiniteGradientError, NonFiniteGuard
+from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.composition import config_folder
 from csd_lab.distill import (
     RBF,
@@ -242,12 +246,14 @@ def fit(
     ranks: int,
     *callbacks: pl.Callback,
     folder: Path | None = None,
+    strategy: Any = "auto",
 ) -> pl.Trainer:
     """Train on these batches."""
     trainer = pl.Trainer(
         max_steps=len(batches),
         accelerator="cpu",
         devices=ranks,
+        strategy=strategy,
         logger=False,
         enable_checkpointing=any(isinstance(c, LastCheckpoint) for c in callbacks),
         enable_progress_bar=False,
@@ -319,3 +325,28 @@ class FailAlone(pl.Callback):
 def fail_alone(folder: Path, ranks: int) -> None:
     """Train until one rank raises."""
     fit(turning(), [[0, 1, 2, 3]] * 6, ranks, LastCheckpoint(every=2), FailAlone(), folder=folder)
+
+
+class Slow(pl.Callback):
+    """Keeps the first rank busy for longer than the others may wait for their common work."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+        if trainer.global_step == 1:
+            with first_rank_alone(trainer) as first:
+                if first:
+                    time.sleep(self.seconds)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            time.sleep(self.seconds)
+
+
+def wait_for_the_first(ranks: int, timeout: float) -> int:
+    """Steps done where the first one takes half as long again as the timeout, twice."""
+    strategy = DDPStrategy(timeout=timedelta(seconds=timeout))
+    batches = [[0, 1, 2, 3]] * 3
+    trainer = fit(turning(), batches, ranks, Slow(1.5 * timeout), strategy=strategy)
+    return trainer.global_step

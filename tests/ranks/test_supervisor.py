@@ -54,6 +54,11 @@ def test_what_fails_in_one_rank_alone_ends_training_with_a_checkpoint(tmp_path):
     assert saved["global_step"] in (2, 3)  # of the step that was last in order
 
 
+@pytest.mark.slow
+def test_ranks_wait_for_the_first_beyond_the_timeout_of_their_common_work():
+    assert supervise(rank_cases.wait_for_the_first, 2, 20.0, ranks=2) == 3
+
+
 def lingering(folder: Path) -> list[psutil.Process]:
     """The ranks of :func:`light_ranks.linger`, once they are there."""
     while True:
