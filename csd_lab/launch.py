@@ -7,6 +7,7 @@ wrong input is told before a network is loaded.
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import sys
@@ -18,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -35,7 +36,7 @@ from csd_lab.callbacks import (
 from csd_lab.data import EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
-from csd_lab.messages import WRONG, WRONG_INPUT, one_line
+from csd_lab.messages import WRONG_INPUT, one_line
 from csd_lab.particles import OptimizerFactory, ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
@@ -63,6 +64,10 @@ class Run(NamedTuple):
     trainer: pl.Trainer
 
 
+class RefusedError(ValueError):
+    """A rank refuses its settings or its input."""
+
+
 def launch(config: DictConfig, root: Path, go_on: bool = False) -> Ending:
     """Run a config in the folder ``root``, in this process or in several that it supervises.
 
@@ -83,16 +88,15 @@ def launch(config: DictConfig, root: Path, go_on: bool = False) -> Ending:
     quiet_libraries()
     if ranks := several(config.trainer):
         return launch_ranks(config, folder, checkpoint, ranks)
-    return launch_here(config, folder, checkpoint)
+    return begin(build(config, folder), config, folder, checkpoint)
 
 
-def launch_here(config: DictConfig, folder: RunFolder, checkpoint: Path | None) -> Ending:
-    """Run a config in this process, which may be one of several ranks; the first one speaks.
+def begin(run: Run, config: DictConfig, folder: RunFolder, checkpoint: Path | None) -> Ending:
+    """Say what a run is, and train; of several ranks the first one speaks.
 
     Raises:
-        ValueError: if the input is wrong; nothing was run then.
+        Exception: what failed, on one of several ranks.
     """
-    run = build(config, folder)
     facts = describe(config, run.data.task, prompt_for(run.module.prior, run.data.task))
     if run.trainer.is_global_zero:
         if checkpoint is None:
@@ -110,19 +114,17 @@ def several(trainer: DictConfig) -> int:
     Raises:
         ValueError: if the devices are no number, no list, and not "auto".
     """
-    devices = trainer.devices
-    if devices in ("auto", -1, "-1"):
+    devices = str(trainer.devices).strip("[]").replace(" ", "")
+    if devices in ("auto", "-1"):
         on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
         count = torch.cuda.device_count() if on_gpus else 1
-    elif isinstance(devices, str):  # "2" is how many, "0,1" and "0," which
-        names = [name for name in devices.split(",") if name]
-        if not all(name.strip().isdigit() for name in names):
-            raise ValueError(
-                f"trainer.devices must be a number, a list, or auto, got {trainer.devices!r}."
-            )
-        count = len(names) if "," in devices else int(devices)
+    elif not re.fullmatch(r"\d+(,\d+)*,?", devices):
+        raise ValueError(
+            f"trainer.devices must be how many, a list of them, or auto, got {trainer.devices!r}."
+        )
     else:
-        count = devices if isinstance(devices, int) else len(devices)
+        listed = "," in devices or isinstance(trainer.devices, ListConfig)
+        count = len(devices.strip(",").split(",")) if listed else int(devices)
     return count if count > 1 else 0
 
 
@@ -136,16 +138,14 @@ def launch_ranks(
     """
     text = OmegaConf.to_yaml(config, resolve=True)
     try:
-        ending = supervise(launch_rank, text, folder.root, checkpoint, ranks=ranks)
+        return supervise(launch_rank, text, folder.root, checkpoint, ranks=ranks)
     except RanksStoppedError as stopped:
         ending = Ending(128 + stopped.received, str(stopped))
     except RankFailedError as failed:
+        if failed.error == RefusedError.__name__:
+            raise ValueError(failed.message) from failed
         log.error("%s\n%s", failed, failed.details)
         ending = Ending(1, str(failed), failed.details)
-    else:
-        if ending.code == WRONG:
-            raise ValueError(ending.error)
-        return ending
     finish_ranks(config, folder, ending)
     return ending
 
@@ -153,17 +153,19 @@ def launch_ranks(
 def launch_rank(config: str, root: Path, checkpoint: Path | None) -> Ending:
     """What a rank does: the run of a resolved config, as YAML, without Hydra.
 
-    Returns:
-        How it ended, wrong input too.
+    Raises:
+        RefusedError: if the input is wrong; nothing was run then.
+        Exception: what failed.
     """
     folder = RunFolder(root)
     log_to(folder.log, int(os.environ["RANK"]))
     quiet_libraries()
+    settings = cast(DictConfig, OmegaConf.create(config))
     try:
-        return launch_here(cast(DictConfig, OmegaConf.create(config)), folder, checkpoint)
+        run = build(settings, folder)
     except WRONG_INPUT as error:
-        log.exception("Nothing was run.")
-        return Ending(WRONG, one_line(error))
+        raise RefusedError(one_line(error)) from error
+    return begin(run, settings, folder, checkpoint)
 
 
 def finish_ranks(config: DictConfig, folder: RunFolder, ending: Ending) -> None:

@@ -60,15 +60,25 @@ PR_SET_PDEATHSIG = 1
 class RankFailedError(RuntimeError):
     """A rank died or raised, and the others were ended.
 
+    Args:
+        note: of the rank; without an error if it was killed.
+        ranks: how many there were.
+        reason: what happened to it; completes "Rank 1 of 2 ...".
+
     Attributes:
         rank: which.
-        details: its traceback; "" if it was killed.
+        error: the name of the exception's type, its message in a line, and its traceback; "" each
+            if it was killed.
+        message: see there.
+        details: see there.
     """
 
-    def __init__(self, rank: int, ranks: int, reason: str, details: str = "") -> None:
-        super().__init__(f"Rank {rank} of {ranks} {reason}")
-        self.rank = rank
-        self.details = details
+    def __init__(self, note: "Note", ranks: int, reason: str) -> None:
+        super().__init__(f"Rank {note.rank} of {ranks} {reason}")
+        self.rank = note.rank
+        self.error = note.error
+        self.message = note.message
+        self.details = note.details
 
 
 @final
@@ -214,7 +224,8 @@ class Note(NamedTuple):
         rank: whose.
         pid: its process id.
         failed: when it raised, in unix seconds; infinity if it did not.
-        error: what it raised, in a line.
+        error: the name of the exception's type; "" if it raised none.
+        message: the exception's, in a line.
         details: the traceback.
     """
 
@@ -222,6 +233,7 @@ class Note(NamedTuple):
     pid: int
     failed: float = float("inf")
     error: str = ""
+    message: str = ""
     details: str = ""
 
     def write(self, folder: Path) -> None:
@@ -252,13 +264,13 @@ def outcome(
     ends = watch.ends()
     for note in notes:
         if note.pid in ends and not note.error:
-            raise RankFailedError(note.rank, ranks, end_by(ends[note.pid]))
+            raise RankFailedError(note, ranks, end_by(ends[note.pid]))
     first = min(notes, key=lambda note: note.failed, default=None)
     if first is not None and first.error:
-        raise RankFailedError(first.rank, ranks, f"failed: {first.error}", first.details)
+        raise RankFailedError(first, ranks, f"failed: {first.error}: {first.message}")
     if heard:
         raise RanksStoppedError(heard[0])
-    raise RankFailedError(rank, ranks, end_by(failure.exitcode))
+    raise RankFailedError(Note(rank, failure.pid), ranks, end_by(failure.exitcode))
 
 
 def end_by(code: int) -> str:
@@ -339,9 +351,12 @@ def rank_main(
     try:
         value = function(*arguments)
     except BaseException as error:
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        details = traceback.format_exc()
-        note._replace(failed=time.time(), error=line, details=details).write(folder)
+        note._replace(
+            failed=time.time(),
+            error=type(error).__name__,
+            message=" ".join(str(error).split()),
+            details=traceback.format_exc(),
+        ).write(folder)
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

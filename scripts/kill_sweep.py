@@ -58,9 +58,12 @@ COUNT = 12
 MARK = "CSD_LAB_KILL_TEST"
 """Environment variable by which the processes of a test are known, orphans included."""
 
-DELAYS = {"launcher": 30.0, "worker": 12.0, "rank": 30.0}
+DELAYS = {"launcher": 25.0, "worker": 10.0, "rank": 30.0}
 """Kinds of victims; seconds, at most, for which they live on once there is one of their kind. Of a
 launcher and of a rank the first ten or more go by while they import."""
+
+PATIENCE = 10.0
+"""Seconds to wait for a victim of a kind before it is another kind's turn."""
 
 HANG = 900.0
 """Seconds after which a launch counts as hanging."""
@@ -259,6 +262,7 @@ class Test:
         self.family = Family()
         self.strikes: list[Strike] = []
         self.codes: list[int] = []
+        self.began = 0.0
         self.wrong_codes: list[str] = []
         self.watcher = Watcher(self.sweep)
         self.reader = Reader(self.sweep.root)
@@ -289,6 +293,7 @@ class Test:
     def launch(self, temporary: Path) -> None:
         """Give the command once, and kill until it has ended."""
         self.family.launcher = self.start(temporary)
+        self.began = time.monotonic()
         while self.family.launcher.poll() is None:
             if self.plan:
                 self.strike(self.family.launcher)
@@ -322,14 +327,14 @@ class Test:
     def strike(self, launcher: "subprocess.Popen[bytes]") -> None:
         """Wait for a victim of the next kind and for a random moment; then kill."""
         kind = self.plan[0]
-        deadline = time.monotonic() + HANG
+        deadline = time.monotonic() + PATIENCE
         while not self.family.kin(kind):
-            if launcher.poll() is not None:
+            if launcher.poll() is not None or time.monotonic() > deadline:
                 self.plan.rotate(-1)
                 return
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"The launch did nothing for {HANG} s.")
             time.sleep(0.1)
+        if time.monotonic() - self.began > HANG:
+            raise TimeoutError(f"The launch did not end within {HANG} s.")
         time.sleep(self.chance.uniform(0, DELAYS[kind]))
         self.strikes.append(self.kill(kind))
         say(" ".join(str(part) for part in self.strikes[-1]))

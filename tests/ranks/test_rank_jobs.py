@@ -144,6 +144,18 @@ def test_a_signal_to_the_job_stops_it_with_all_written(tmp_path, number, code):
     assert not any(rank.is_running() for rank in ranks)
 
 
+def test_a_gradient_that_is_not_finite_fails_the_job_with_the_last_good_state(tmp_path):
+    steps = ("trainer.max_steps=60", "optimizer.optimizer.lr=1e20", "hydra.run.dir=run")
+    out, err = finished(command(tmp_path, *LIGHT, *DDP, *steps), code=1)
+    folder = RunFolder(tmp_path / "run")
+    assert re.search(r"NonFiniteGradientError: The gradient of step \d+ is not finite", err)
+    assert "csd-lab resume=" in out
+    status = json.loads(folder.status.read_text())
+    assert status["state"] == "failed"
+    assert "Traceback" in status["traceback"]
+    assert latents(folder).isfinite().all()
+
+
 def test_wrong_input_is_told_once_and_leaves_nothing_to_go_on_with(tmp_path):
     wrong = ("prior=instruct_pix2pix", "prior.path=nowhere", "hydra.run.dir=run")
     _, err = finished(command(tmp_path, *DDP, *wrong), code=2)
