@@ -58,11 +58,16 @@ COUNT = 12
 MARK = "CSD_LAB_KILL_TEST"
 """Environment variable by which the processes of a test are known, orphans included."""
 
-DELAYS = {"launcher": 25.0, "worker": 10.0, "rank": 30.0}
-"""Kinds of victims; seconds, at most, for which they live on once there is one of their kind. Of a
-launcher and of a rank the first ten or more go by while they import."""
+KINDS = ("launcher", "worker", "rank")
 
-PATIENCE = 10.0
+DELAY = 25.0
+"""Seconds, at most, after which a victim is killed that was not chosen by its step: most of them go
+by while it imports."""
+
+BY_STEP = 0.7
+"""Share of kills that wait for a random step of a job, since steps take less time than imports."""
+
+PATIENCE = 45.0
 """Seconds to wait for a victim of a kind before it is another kind's turn."""
 
 HANG = 900.0
@@ -256,7 +261,7 @@ class Test:
         self.sweep = SweepFolder(folder / "outputs" / "sweeps" / "kills")
         self.steps = steps
         self.chance = chance
-        kinds = [list(DELAYS)[i % len(DELAYS)] for i in range(kills)]
+        kinds = [KINDS[i % len(KINDS)] for i in range(kills)]
         self.chance.shuffle(kinds)
         self.plan = deque(kinds)
         self.family = Family()
@@ -286,7 +291,7 @@ class Test:
             for process in self.family.members():
                 process.kill()
             self.watcher.end()
-            self.temporary = Counter(path.name[:9] for path in temporary.iterdir())
+            self.temporary = Counter(path.name[:-8] for path in temporary.iterdir())
             shutil.rmtree(temporary)
         self.reader.look()
 
@@ -326,17 +331,20 @@ class Test:
 
     def strike(self, launcher: "subprocess.Popen[bytes]") -> None:
         """Wait for a victim of the next kind and for a random moment; then kill."""
+        if time.monotonic() - self.began > HANG:
+            raise TimeoutError(f"The launch did not end within {HANG} s.")
         kind = self.plan[0]
+        step = self.chance.randrange(self.steps) if self.chance.random() < BY_STEP else None
         deadline = time.monotonic() + PATIENCE
-        while not self.family.kin(kind):
+        while not (victims := self.victims(kind, step)):
             if launcher.poll() is not None or time.monotonic() > deadline:
                 self.plan.rotate(-1)
                 return
-            time.sleep(0.1)
-        if time.monotonic() - self.began > HANG:
-            raise TimeoutError(f"The launch did not end within {HANG} s.")
-        time.sleep(self.chance.uniform(0, DELAYS[kind]))
-        self.strikes.append(self.kill(kind))
+            time.sleep(0.05)
+        if step is None:
+            time.sleep(self.chance.uniform(0, DELAY))
+            victims = self.victims(kind, None)
+        self.strikes.append(self.kill(kind, victims))
         say(" ".join(str(part) for part in self.strikes[-1]))
         if self.strikes[-1].pid:
             self.plan.popleft()
@@ -344,10 +352,27 @@ class Test:
             self.plan.rotate(-1)
         self.reader.look()
 
-    def kill(self, kind: str) -> Strike:
-        """Kill one of a kind, if there still is one."""
+    def victims(self, kind: str, step: int | None) -> list[psutil.Process]:
+        """Processes of a kind that live, and whose job is that far."""
+        kin = self.family.kin(kind)
+        if step is None or not kin:
+            return kin
+        far = {
+            status.pid
+            for job, status in self.sweep.jobs()
+            if status.state is State.RUNNING
+            and (progress := job.progress()) is not None
+            and progress.step >= step
+        }
+        if kind == "launcher":
+            return kin if far else []
+        with suppress(psutil.NoSuchProcess):
+            return [each for each in kin if (each.pid if kind == "worker" else each.ppid()) in far]
+        return []
+
+    def kill(self, kind: str, victims: list[psutil.Process]) -> Strike:
+        """Kill one of several of a kind, if there still is one."""
         launch = len(self.codes) + 1
-        victims = self.family.kin(kind)
         if not victims:
             return Strike(launch, kind, 0, "", "gone by then")
         victim = self.chance.choice(victims)
@@ -363,16 +388,15 @@ class Test:
     def moment(self, victim: psutil.Process, kind: str) -> tuple[str, str]:
         """At which job a victim is, and how far."""
         jobs = list(self.sweep.jobs())
-        running = [(job, status) for job, status in jobs if status.state is State.RUNNING]
         if kind == "launcher":
             states = Counter(status.state.value for _, status in jobs)
             return "", ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
         with suppress(psutil.NoSuchProcess):
             pid = victim.pid if kind == "worker" else victim.ppid()
-            for job, status in running:
-                if status.pid == pid:
+            for job, status in jobs:
+                if status.state is State.RUNNING and status.pid == pid:
                     return job.root.name, told(job.progress())
-        return "", "before or after its job"
+        return "", "not at its job, or no longer"
 
     def wait_for_quiet(self, seconds: float = 60.0) -> list[str]:
         """Wait until no process is left.
@@ -460,7 +484,7 @@ def checks(test: Test, reference: SweepFolder, kills: int) -> dict[str, list[str
     ]
     return {
         f"at least {kills} kills": few,
-        "some of every kind": [kind for kind in DELAYS if not hits[kind]],
+        "some of every kind": [kind for kind in KINDS if not hits[kind]],
         f"{COUNT} jobs, none lost": sorted(set(wanted) ^ set(found)),
         "every job is done": [n for n, s in found.items() if s.state is not State.DONE],
         "no job was done twice": [
@@ -480,12 +504,15 @@ def checks(test: Test, reference: SweepFolder, kills: int) -> dict[str, list[str
 def show(test: Test, verdicts: dict[str, list[str]]) -> None:
     """Print what was done, and what became of it."""
     hits = [strike for strike in test.strikes if strike.pid]
-    kills = Table("victim", "kills", "before or after its job", "missed", title="Kills")
-    for kind in DELAYS:
+    kills = Table("victim", "kills", "after a first step", "not at a job", "missed", title="Kills")
+    for kind in KINDS:
         own = [strike for strike in hits if strike.kind == kind]
         idle = sum(not strike.job for strike in own) if kind != "launcher" else "-"
+        stepped = (
+            sum(strike.moment.startswith("step ") for strike in own) if kind != "launcher" else "-"
+        )
         missed = sum(strike.kind == kind and not strike.pid for strike in test.strikes)
-        kills.add_row(kind, str(len(own)), str(idle), str(missed))
+        kills.add_row(kind, str(len(own)), str(stepped), str(idle), str(missed))
     jobs = Table("job", "method, seed", "ranks", "attempts", "kills", "state", title="Jobs")
     for job, status in test.sweep.jobs():
         settings = [item for item in status.overrides if item.startswith(("method=", "seed="))]

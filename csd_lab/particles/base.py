@@ -169,8 +169,9 @@ class ParticleModule(pl.LightningModule, ABC):
         residual = Residual(*(self._of_all(part, shares) for part in own))
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
         self._latest = Step(step, batch, t, residual, distillation)
-        named = {"step": float(step), "t": t.float()}  # rows are named by it, however a run goes on
-        self.log_dict({**named, **distillation.scalars}, batch_size=len(batch))
+        # rows are named by their step, however a run goes on
+        scalars: dict[str, Tensor | float] = {"step": float(step), "t": t.float()}
+        self.log_dict({**scalars, **distillation.scalars}, batch_size=len(batch))
         own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
         return surrogate_loss(x, own_gradient)
 

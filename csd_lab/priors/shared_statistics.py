@@ -39,11 +39,17 @@ class Moments(NamedTuple):
 
     Attributes:
         mean: (G,).
-        square: mean of the squares, (G,).
+        variance: (G,).
     """
 
     mean: Tensor
-    square: Tensor
+    variance: Tensor
+
+    def mixed(self, other: "Moments", share: float) -> "Moments":
+        """Moments of a mixture, of which ``share``, in [0, 1], has the other's."""
+        apart = other.mean - self.mean
+        within = torch.lerp(self.variance, other.variance, share)
+        return Moments(self.mean + share * apart, within + share * (1 - share) * apart**2)
 
 
 @final
@@ -56,7 +62,7 @@ class SharedStatistics:
 
     def __init__(self, network: nn.Module) -> None:
         self._layers = [each for each in network.modules() if isinstance(each, nn.GroupNorm)]
-        self._sums: dict[nn.GroupNorm, Moments] = {}
+        self._kept: dict[nn.GroupNorm, Moments] = {}
         self._count = 0.0
 
     @contextmanager
@@ -68,12 +74,11 @@ class SharedStatistics:
         """
         weight = float(inner.sum())
         self._count += weight
+        share = weight / self._count
 
         def rule(layer: nn.GroupNorm, x: Tensor) -> Moments:
             moments = _moments(x.detach().unflatten(1, (layer.num_groups, -1)), inner)
-            before = self._sums.get(layer, Moments(moments.mean * 0, moments.square * 0))
-            pairs = zip(before, moments, strict=True)
-            self._sums[layer] = Moments(*(total + weight * new for total, new in pairs))
+            self._kept[layer] = self._kept.get(layer, moments).mixed(moments, share)
             return moments
 
         with self._normalising(rule):
@@ -82,9 +87,7 @@ class SharedStatistics:
     @contextmanager
     def fixed(self) -> Iterator[None]:
         """Normalise by the mean of the statistics that were kept, whatever the input."""
-        with self._normalising(
-            lambda layer, _: Moments(*(total / self._count for total in self._sums[layer]))
-        ):
+        with self._normalising(lambda layer, _: self._kept[layer]):
             yield
 
     @contextmanager
@@ -184,19 +187,17 @@ def _moments(x: Tensor, inner: Tensor) -> Moments:
     total = weights.sum() * x.shape[2]
     mean = (x * weights).sum(over, keepdim=True) / total
     variance = ((x - mean).square_() * weights).sum(over) / total
-    mean = mean.flatten().double()
-    return Moments(mean, variance.double() + mean**2)
+    return Moments(mean.flatten(), variance)
 
 
 def _normalised(rule: Rule, layer: nn.GroupNorm, x: Tensor) -> Tensor:
     """Features (N, C, ...) normalised by the moments that the rule gives."""
-    mean, square = rule(layer, x)
-    variance = (square - mean**2).clamp(min=0)
+    mean, variance = rule(layer, x)
     each = x.shape[1] // layer.num_groups
     return batch_norm(
         x,
-        mean.to(x.dtype).repeat_interleave(each),
-        variance.to(x.dtype).repeat_interleave(each),
+        mean.repeat_interleave(each),
+        variance.repeat_interleave(each),
         layer.weight,
         layer.bias,
         training=False,

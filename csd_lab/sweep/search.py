@@ -269,5 +269,8 @@ def check_objectives(objectives: Mapping[str, Direction]) -> None:
 
 
 def overrides_of(params: Mapping[str, Any]) -> tuple[str, ...]:
-    """The settings of a trial, as one would type them."""
-    return tuple(f"{key}={value}" for key, value in params.items())
+    """The settings of a trial, as one would type them: 2.4, not 2.4000000000000004."""
+    return tuple(
+        f"{key}={float(f'{value:.12g}') if isinstance(value, float) else value}"
+        for key, value in params.items()
+    )

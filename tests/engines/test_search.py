@@ -54,6 +54,12 @@ def test_a_killed_search_proposes_what_it_would_have_proposed(tmp_path):
     assert again.front() == whole.front()
 
 
+def test_numbers_are_written_as_one_would_type_them(tmp_path):
+    steps = {"a": optuna.distributions.FloatDistribution(1.0, 3.0, step=0.1)}
+    written = [t.overrides[0].removeprefix("a=") for t in search_in(tmp_path).ask(30, steps)]
+    assert all(len(number) == 3 and 1 <= float(number) <= 3 for number in written)
+
+
 def test_another_seed_proposes_something_else(tmp_path):
     one, other = (search_in(tmp_path / str(seed), seed=seed).ask(2, SPACE) for seed in (0, 1))
     assert [t.overrides for t in one] != [t.overrides for t in other]
