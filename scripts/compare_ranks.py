@@ -34,7 +34,7 @@ WARM_UP = 1
 VARIANTS = {
     "float32": ["prior.dtype=float32"],
     "default": ["prior.dtype=auto"],
-    "default, one at a time": ["prior.dtype=auto", "prior.max_batch=1"],
+    "one at a time": ["prior.dtype=auto", "prior.max_batch=1"],
 }
 
 
@@ -112,7 +112,7 @@ def measure_all(texts: dict[str, str], folder: Path) -> dict[str, Measure]:
 
 def table_of(found: dict[int, dict[str, Measure]]) -> Table:
     """The measures by number of processes and variant, compared with the first number."""
-    table = Table("precision", "processes", "difference", "moved", "s a step", "samples a step")
+    table = Table("network", "ranks", "difference", "moved", "s a step", "samples a step")
     table.title = "Largest difference of a latent to the first row's, and largest move of one"
     first = next(iter(found.values()))
     for variant in VARIANTS:
@@ -120,7 +120,7 @@ def table_of(found: dict[int, dict[str, Measure]]) -> Table:
             each = measures[variant]
             difference = (each.latents - first[variant].latents).abs().max()
             table.add_row(
-                f"{variant} ({each.dtype})",
+                variant if variant == each.dtype else f"{variant} ({each.dtype})",
                 str(ranks),
                 f"{float(difference):.2g}",
                 f"{each.moved:.3g}",
