@@ -8,6 +8,7 @@ from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import particle_module
 from csd_lab.distill import Radial, kernelized_stein_discrepancy
 from csd_lab.priors import GaussianMixture
+from csd_lab.types import Blend
 
 
 @final
@@ -48,6 +49,9 @@ class SteinDiscrepancy(pl.Callback):
         if not is_turn(trainer.global_step, self.every) or not isinstance(prior, GaussianMixture):
             return
         x = module.render(module.latest.ids).detach()
-        score = prior.score(x, text=module.conditioning(module.latest.ids).prompt)
+        prompt = module.conditioning(module.latest.ids).prompt
+        if isinstance(prompt, Blend):
+            raise TypeError("the Stein discrepancy needs one prompt a particle, got a blend.")
+        score = prior.score(x, text=prompt)
         value = kernelized_stein_discrepancy(x.flatten(1), score.flatten(1), self.kernel, "v")
         module.log("ksd", value)

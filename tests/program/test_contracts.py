@@ -4,7 +4,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from test_configs import EXPERIMENTS, composed
+from test_configs import DELTAS, composed
 
 from csd_lab.cli import config_folder
 from csd_lab.distill import Radial
@@ -85,7 +85,7 @@ def test_a_method_runs_and_its_result_is_finite(csd_lab, tmp_path, method):
     assert latents.isfinite().all()
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [name for group, name in DELTAS if group == "experiment"])
 def test_an_experiment_runs_two_steps(csd_lab, tmp_path, experiment):
     arguments = [f"experiment={experiment}", "trainer.max_steps=2", "hydra.run.dir=run"]
     if OmegaConf.is_missing(composed(f"experiment={experiment}").prior, "path"):
