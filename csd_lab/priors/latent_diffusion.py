@@ -12,8 +12,8 @@ float32: they run outside the loop, and half precision shows in smooth areas of 
 The autoencoder codes an image in one piece as long as that is no larger than one tile, else in
 tiles (:mod:`csd_lab.canvas.tiles`) that share the statistics of the whole
 (:mod:`csd_lab.priors.shared_statistics`). Rings always go that way, with a tile over their join.
-An autoencoder that attends, as Stable Diffusion's does at its lowest resolution, then does so within
-a tile, and its tiles are blended; for one of convolutions alone they agree.
+An autoencoder that attends, as Stable Diffusion's does at its lowest resolution, then does so
+within a tile, and its tiles are blended; for one of convolutions alone they agree.
 """
 
 import logging
