@@ -345,6 +345,8 @@ class Test:
             time.sleep(self.chance.uniform(0, DELAY))
             victims = self.victims(kind, None)
         self.strikes.append(self.kill(kind, victims))
+        if self.strikes[-1].kind == "launcher" and self.strikes[-1].pid:
+            launcher.wait()
         say(" ".join(str(part) for part in self.strikes[-1]))
         if self.strikes[-1].pid:
             self.plan.popleft()
