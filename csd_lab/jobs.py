@@ -131,7 +131,8 @@ def sweep_job(config: DictConfig, folder: JobFolder, overrides: Sequence[str]) -
     check_sweep(config)
     name = identity(config)
     status = folder.status()
-    if is_done(status, name) or not may_begin(config, folder, status):
+    runs = status is not None and status.state is State.RUNNING  # or is looked at: a claim tells
+    if is_done(status, name) or not (runs or may_begin(config, folder, status)):
         return objectives(config, folder)
     try:
         with output_to(folder.files.output), stoppable():

@@ -75,15 +75,18 @@ class JobFolder:
     def __repr__(self) -> str:
         return f"JobFolder({str(self.root)!r})"
 
-    def status(self) -> Status | None:
+    def status(self, held: bool = False) -> Status | None:
         """What became of the job, checked against what is there; None if it is no job yet.
 
         "running" becomes "interrupted" if its process is gone, "done" if an output is.
+
+        Args:
+            held: whether the caller holds the job; whatever process is named is gone then.
         """
         status = read_status(self.files.status)
         if status is None:
             return None
-        if status.state is State.RUNNING and not self._lives(status):
+        if status.state is State.RUNNING and (held or not self._lives(status)):
             # the process may have written its ending after it was read, and before it let go
             status = read_status(self.files.status) or status
             if status.state is State.RUNNING:
@@ -214,7 +217,7 @@ class Attempt:
     """
 
     def __init__(self, folder: JobFolder, launch: str) -> None:
-        self.former = folder.status()
+        self.former = folder.status(held=True)
         self._folder = folder
         self._status = Status(
             State.RUNNING, launch=launch, pid=os.getpid(), host=socket.gethostname()

@@ -98,6 +98,9 @@ def test_a_killed_holder_leaves_an_interrupted_job(job):
     assert status.state is State.INTERRUPTED
     assert f"{process.pid}" in status.error
     assert read_status(job.files.status).state is State.RUNNING  # nobody has written since
+    with job.attempt("next") as claim:  # whoever takes it over sees the same
+        assert claim.former.state is State.INTERRUPTED
+        assert wants(claim.former, "next", retry=True)
     after = attempt(job, Ending(0))
     assert (after.state, after.attempts) == (State.DONE, 2)
 
