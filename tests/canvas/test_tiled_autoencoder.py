@@ -179,6 +179,7 @@ def test_sizes_are_exact_and_a_repetition_is_equal(tiny, size, wrap) -> None:
     assert torch.equal(tiny.decode(latents, wrap=wrap), decoded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [False, True])
 def test_each_image_of_a_batch_is_coded_by_itself(tiny, wrap) -> None:
     images = torch.cat([picture(130, 200), 1 - picture(130, 200)])
@@ -189,6 +190,7 @@ def test_each_image_of_a_batch_is_coded_by_itself(tiny, wrap) -> None:
     assert torch.equal(tiny.decode(latents, wrap=wrap), torch.cat(decoded))
 
 
+@pytest.mark.slow
 def test_samples_of_the_posterior_have_its_mean_and_deviation(tiny) -> None:
     image, noise = picture(130, 200), torch.randn(1, 4, 65, 100)
     mean = tiny.encode(image)

@@ -11,6 +11,8 @@ from sweep_runs import start, wait_for
 
 from csd_lab.sweep import State, SweepFolder
 
+pytestmark = pytest.mark.slow
+
 JOBS = ("seed=0,1,2", "trainer.max_steps=60", "callbacks.checkpoint.every=5")
 LONG = ("trainer.max_steps=100000", "callbacks.checkpoint.every=5")
 """Jobs that never end by themselves."""
