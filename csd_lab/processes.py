@@ -25,7 +25,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,10 +67,9 @@ class RankFailedError(RuntimeError):
 
     Attributes:
         rank: which.
-        error: the name of the exception's type, its message in a line, and its traceback; "" each
-            if it was killed.
-        message: see there.
-        details: see there.
+        error: the name of the exception's type; "" if it was killed.
+        message: the exception's, in a line.
+        details: the traceback.
     """
 
     def __init__(self, note: "Note", ranks: int, reason: str) -> None:
@@ -134,9 +133,13 @@ def supervise(
         started = elastic_launch(settings(ranks, notes), rank_main)
         future = thread.submit(started, os.getpid(), Path(notes), function, arguments)
         watch = Watch(before, patience, grace)
-        while not future.done():
-            watch.look(heard)
-            time.sleep(TICK)
+        try:
+            while not future.done():
+                watch.look(heard)
+                time.sleep(TICK)
+        except BaseException:
+            watch.kill()
+            raise
         return outcome(future, Path(notes), watch, heard, ranks)
 
 
@@ -192,17 +195,22 @@ class Watch:
         if heard:
             self._deadline = min(self._deadline, now + self.patience)
         if now > self._deadline or len(heard) > 1:
-            self._send(signal.SIGKILL)
+            self.kill()
         elif heard and now > self._reminder:
             self._send(heard[0])
             self._reminder = now + REMINDER
+
+    def kill(self) -> None:
+        """Kill the ranks that are still there."""
+        self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
         for process in self.processes:
             if process.pid is not None and process.is_alive():
                 if number == signal.SIGKILL:
                     self.killed.add(process.pid)
-                os.kill(process.pid, number)
+                with suppress(ProcessLookupError):  # it ended just now
+                    os.kill(process.pid, number)
 
     def ends(self) -> dict[int, int]:
         """Exit codes by process id of ranks that did not end well, and not by a signal from here.

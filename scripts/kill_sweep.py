@@ -16,6 +16,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -545,6 +546,7 @@ def main() -> None:
     if disturbed.exists():
         parser.error(f"--folder must have no sweep that was disturbed before, got {disturbed}.")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same threads on every launch
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # leave nothing
     start = time.monotonic()
     reference = undisturbed(folder / "undisturbed", options.steps)
     say(f"disturbed, in {disturbed}")

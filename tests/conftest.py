@@ -1,6 +1,7 @@
 """Fixtures that several areas share: tiny pipelines with random weights, in diffusers' format."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from diffusers import (
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # rounding depends on it: here, and in programs
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 TEXT_LENGTH = 16
 

@@ -15,6 +15,17 @@ def texts():
     return rank_cases.texts()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_each():
+    """The order of a sum, and so its rounding, depends on how many threads take part."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="module")
 def one(texts, tmp_path_factory):
     return rank_cases.everything(texts, tmp_path_factory.mktemp("one"), 1, None)
