@@ -26,6 +26,9 @@ from csd_lab.sweep.job import JobFolder
 TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 """Settings whose value is taken as it was typed, whatever characters it holds."""
 
+IMAGES = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp")
+"""Endings of files that hold one image."""
+
 
 def main() -> None:
     """Run the command line in ``sys.argv`` and exit with its code."""
@@ -68,7 +71,8 @@ def prepare(arguments: list[str]) -> list[str]:
     """What Hydra is given, from what the user typed.
 
     Free text is quoted, the user's own ``./configs`` join the search path, ``data.path`` implies
-    ``data=file``, and ``resume`` runs in the folder that it names.
+    ``data=file`` or, as its ending says, ``data=image``, and ``resume`` runs in the folder that it
+    names.
 
     Raises:
         ValueError: if the folder to resume is no run folder.
@@ -77,7 +81,8 @@ def prepare(arguments: list[str]) -> list[str]:
     prepared = [a if multirun and sweeps(a) else quote(a) for a in arguments]
     keys = dict(overrides(arguments))
     if "data.path" in keys and "data" not in keys:
-        prepared = ["data=file", *prepared]
+        ending = keys["data.path"].strip("'\"").rpartition(".")[2].lower()
+        prepared = [f"data={'image' if ending in IMAGES else 'file'}", *prepared]
     own = Path("configs").resolve()
     if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
         sys.path.append(str(own.parent))  # what own configs name may lie beside them

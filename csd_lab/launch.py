@@ -33,11 +33,11 @@ from csd_lab.callbacks import (
     finish_wandb,
     write_page,
 )
-from csd_lab.data import EditData
+from csd_lab.data import CanvasData, EditData
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.files import atomic_path
 from csd_lab.messages import WRONG_INPUT, one_line
-from csd_lab.particles import OptimizerFactory, ParticleModule
+from csd_lab.particles import CanvasParticles, LatentParticles, OptimizerFactory, ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
@@ -97,7 +97,7 @@ def begin(run: Run, config: DictConfig, folder: RunFolder, checkpoint: Path | No
     Raises:
         Exception: what failed, on one of several ranks.
     """
-    facts = describe(config, run.data.task, prompt_for(run.module.prior, run.data.task))
+    facts = describe(config, run.data.task)
     if run.trainer.is_global_zero:
         if checkpoint is None:
             folder.checkpoint.unlink(missing_ok=True)  # of a former run, whom none may go on with
@@ -171,11 +171,11 @@ def launch_rank(config: str, root: Path, checkpoint: Path | None) -> Ending:
 def finish_ranks(config: DictConfig, folder: RunFolder, ending: Ending) -> None:
     """Write the page of a run whose ranks ended without an ending of their own."""
     task = instantiate(config.data).task
-    facts = describe(config, task, task.instruction or task.target_caption)
+    facts = describe(config, task)
     progress = read_progress(folder.progress)
     step = progress.step if progress else 0
     status: Status = "failed" if ending.code == 1 else "interrupted"
-    tell(folder, task, (step, config.trainer.max_steps), facts, status, ending.error)
+    tell(folder, task, (step, all_steps(config)), facts, status, ending.error)
     if status == "failed":
         print(f"csd-lab: {ending.error} (details: {folder.log})", file=sys.stderr)
     loggers = [instantiate(part, folder=folder.root) for part in config.logger.values() if part]
@@ -232,11 +232,7 @@ def check(config: DictConfig) -> None:
     """
     if OmegaConf.is_missing(config, "prompt"):
         raise ValueError("prompt must say what to do, such as prompt='make it night', got '???'.")
-    if config.prompt is not None and not isinstance(config.prompt, str):
-        kind = type(OmegaConf.to_object(config).get("prompt")).__name__  # type: ignore[union-attr]
-        raise ValueError(f"prompt must be text, got {kind}; put it in quotes.")
-    if isinstance(config.prompt, str) and not config.prompt.strip():
-        raise ValueError("prompt must not be empty; say what to do: prompt='make it night'.")
+    check_prompt(config)
     steps = config.trainer.max_steps
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"trainer.max_steps must be a whole number of at least 1, got {steps!r}.")
@@ -246,6 +242,36 @@ def check(config: DictConfig) -> None:
         )
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be a whole number in [0, 2**32), got {config.seed!r}.")
+
+
+def check_prompt(config: DictConfig) -> None:
+    """Look at what is to be done.
+
+    Raises:
+        ValueError: if it is no text and no list of texts, or empty.
+    """
+    prompts = config.prompt if isinstance(config.prompt, ListConfig) else [config.prompt]
+    if config.prompt is not None and (
+        not prompts or not all(isinstance(prompt, str) for prompt in prompts)
+    ):
+        kind = type(OmegaConf.to_object(config).get("prompt")).__name__  # type: ignore[union-attr]
+        raise ValueError(
+            f"prompt must be text, got {kind}; put it in quotes. A list of texts in quotes is "
+            "followed one after the other."
+        )
+    if any(isinstance(prompt, str) and not prompt.strip() for prompt in prompts):
+        raise ValueError("prompt must not be empty; say what to do: prompt='make it night'.")
+
+
+def prompts_in_turn(config: DictConfig) -> int:
+    """How many prompts are followed one after the other."""
+    return len(config.prompt) if isinstance(config.prompt, ListConfig) else 1
+
+
+def all_steps(config: DictConfig) -> int:
+    """How many steps a run takes in all: ``trainer.max_steps`` for each prompt."""
+    steps: int = config.trainer.max_steps
+    return steps * prompts_in_turn(config)
 
 
 def build(config: DictConfig, folder: RunFolder) -> Run:
@@ -258,6 +284,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     data: EditData = instantiate(config.data)
     trainer = instantiate(
         config.trainer,
+        max_steps=all_steps(config),
         default_root_dir=folder.root,
         callbacks=[
             *(instantiate(part) for part in config.callbacks.values() if part),
@@ -270,11 +297,33 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
     particles = instantiate(config.modality)
     rehearse(particles.keywords["optimizer"])
+    check_together(particles.func, data)
     task = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
     data.fit_to(prior.size_multiple)
-    module = particles(frames=data.frames, prompt=prompt_for(prior, task), prior=prior)
+    module: LatentParticles = particles(
+        frames=data.frames,
+        prompt=prompts_for(config, prior, task),
+        wrap=data.wrap,
+        steps_per_prompt=config.trainer.max_steps,
+        prior=prior,
+    )
+    if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
+        data.lay_windows(module.grid, prior.latent_scale)
     return Run(data, module, trainer)
+
+
+def check_together(modality: type[ParticleModule], data: EditData) -> None:
+    """Check that a modality is one of what the data hold.
+
+    Raises:
+        ValueError: if windows are to be laid over a clip.
+    """
+    if issubclass(modality, CanvasParticles) and not isinstance(data, CanvasData):
+        raise ValueError(
+            "modality must be video for a clip, whose frames are the particles; windows are for "
+            "one image: data=image or data=world_panorama."
+        )
 
 
 def rehearse(optimizer: OptimizerFactory) -> None:
@@ -284,6 +333,19 @@ def rehearse(optimizer: OptimizerFactory) -> None:
         ValueError: if it does.
     """
     optimizer([torch.nn.Parameter(torch.zeros(1))])
+
+
+def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple[str, ...]:
+    """What the particles are to follow: a text, or several one after the other.
+
+    Raises:
+        ValueError: if the task lacks what the prior reads.
+    """
+    if config.regions:  # what they leave is kept as it is, if nothing is said of it
+        return config.prompt or ""
+    if isinstance(config.prompt, ListConfig):
+        return tuple(config.prompt)
+    return prompt_for(prior, task)
 
 
 def prompt_for(prior: Prior, task: EditTask) -> str:
@@ -304,20 +366,21 @@ def prompt_for(prior: Prior, task: EditTask) -> str:
     return task.instruction
 
 
-def describe(config: DictConfig, task: EditTask, prompt: str) -> dict[str, str]:
+def describe(config: DictConfig, task: EditTask) -> dict[str, str]:
     """What a run is, in a few words each."""
+    prompts = prompts_in_turn(config)
     frames, _, height, width = task.source.shape
     guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
     size = f"{width} x {height}"
     return {
         "image" if frames == 1 else "clip": f"{task.name}, "
         + (size if frames == 1 else f"{frames} frames of {size}"),
-        "prompt": prompt,
+        "prompt": task.instruction or task.target_caption,
         "method": config.choices.method,
         "kernel": config.choices.kernel,
         "guidance": f"{config.choices.guidance} ({guidance})",
         "prior": config.choices.prior,
-        "steps": str(config.trainer.max_steps),
+        "steps": str(config.trainer.max_steps) + (" for each prompt" if prompts > 1 else ""),
         "seed": str(config.seed),
     }
 

@@ -2,6 +2,7 @@
 
     python scripts/compare_video.py                  # all cells that are not in the file yet
     python scripts/compare_video.py --clips 4 --seeds 1 --methods csd_edit identity
+    python scripts/compare_video.py --first 10 --clips 10 --file half.jsonl   # a share of the work
     python scripts/compare_video.py --table-only
 
 Methods, all with the same prior and metrics; distillations with the default guidance, sampling with
@@ -13,7 +14,8 @@ the guidance that suits it better (--sampling-guidance):
     ip2p_shared  the same with one noise for all frames
 
 Every finished cell (method, clip, instruction, seed) is a line of a file, so that the script can be
-stopped at any time and goes on where it was.
+stopped at any time and goes on where it was; files of several shares can be joined. Defaults were
+chosen on other clips than the table shows: those from --first 1000 on.
 """
 
 import argparse
@@ -74,13 +76,13 @@ class Cell(NamedTuple):
     seed: int
 
 
-def cells(clips: int, seeds: int, methods: list[str]) -> Iterator[tuple[Cell, bool]]:
-    """All cells, each with whether its instruction has many answers.
+def cells(first: int, clips: int, seeds: int, methods: list[str]) -> Iterator[tuple[Cell, bool]]:
+    """All cells of clips from a number on, each with whether its instruction has many answers.
 
     Every clip has four one-to-one and three one-to-many instructions, drawn among those that its
     scene allows by a generator of its own.
     """
-    for index in range(clips):
+    for index in range(first, first + clips):
         seed = world.HELD_OUT_SEED + 1000 + index
         edits = world.edits_for(world.sample_scene(seed))
         rng = np.random.default_rng(seed)
@@ -218,6 +220,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--first", type=int, default=0, help="number of the first clip")
     parser.add_argument("--clips", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--frames", type=int, default=8)
@@ -231,7 +234,7 @@ def main() -> None:
     quiet_libraries()
     options.file.parent.mkdir(parents=True, exist_ok=True)
     done = {Cell(r["method"], r["clip"], r["instruction"], r["seed"]) for r in read(options.file)}
-    wanted = list(cells(options.clips, options.seeds, options.methods))
+    wanted = list(cells(options.first, options.clips, options.seeds, options.methods))
     missing = [(cell, many) for cell, many in wanted if cell not in done]
     if missing and not options.table_only:
         guidance = tuple(options.sampling_guidance)

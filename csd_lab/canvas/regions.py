@@ -22,7 +22,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -136,6 +136,18 @@ class Mask(Region):
         """The mean of the image over each latent, (height, width), float32, in [0, 1]."""
         tall, wide = _shares(height, self.image.shape[0]), _shares(width, self.image.shape[1])
         return (tall @ self.image @ wide.T).clamp(0, 1)
+
+
+class PromptedRegion(NamedTuple):
+    """A region where a prompt of its own holds.
+
+    Attributes:
+        prompt: an instruction or a caption, as the prior wants it.
+        area: where it holds.
+    """
+
+    prompt: str
+    area: Region
 
 
 def region_masks(

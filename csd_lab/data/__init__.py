@@ -15,6 +15,7 @@ from csd_lab.data.media import (
     write_image,
     write_video,
 )
+from csd_lab.data.regions import read_regions
 from csd_lab.data.video import ClipData, VideoFile, WorldClip
 from csd_lab.data.windows import WindowBatches
 
@@ -36,6 +37,7 @@ __all__ = [
     "probe",
     "read_image",
     "read_media",
+    "read_regions",
     "write_image",
     "write_video",
 ]

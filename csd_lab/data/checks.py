@@ -1,6 +1,7 @@
 """Checks of plain arguments; each names the argument, what is allowed, and what was given."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -61,19 +62,35 @@ def check_texts(prompt: Any, source_caption: Any, target_caption: Any) -> None:
         ValueError: if something is no text, or nothing says what to do.
     """
     texts = {"source_caption": source_caption, "target_caption": target_caption}
-    for name, text in {**texts, "prompt": "" if prompt is None else prompt}.items():
+    for name, text in texts.items():
         check_text(name, text)
+    for text in in_turn(prompt):
+        check_text("prompt", text)
     if not prompt and not target_caption:
         raise ValueError("prompt must say what to do, such as 'make it night'.")
 
 
+def in_turn(prompt: Any) -> list[Any]:
+    """What a prompt is, one after the other: nothing, one thing, or several in a list."""
+    if prompt is None:
+        return []
+    return (
+        list(prompt) if isinstance(prompt, Sequence) and not isinstance(prompt, str) else [prompt]
+    )
+
+
 def check_instruction(instruction: Any, known: tuple[str, ...]) -> None:
-    """Check an instruction for the procedural world; None stands for any.
+    """Check an instruction for the procedural world, or several; None stands for any.
 
     Raises:
         ValueError: if it is not known there.
     """
-    if instruction is None or instruction in known:
+    for each in in_turn(instruction):
+        _check_known(each, known)
+
+
+def _check_known(instruction: Any, known: tuple[str, ...]) -> None:
+    if instruction in known:
         return
     near = difflib.get_close_matches(str(instruction)[:200], known, n=1, cutoff=0)
     raise ValueError(

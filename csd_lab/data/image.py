@@ -2,11 +2,11 @@
 
 An image is a canvas, and windows of it are the particles. Where they lie is known once the prior's
 latents are: whoever builds the module calls :meth:`CanvasData.lay_windows` with its grid. Without
-one the whole image is the one particle.
+one the whole image is the one particle. Other prompts may hold in some regions of it.
 """
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from csd_lab import world
-from csd_lab.canvas import WindowGrid
+from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks
 from csd_lab.data.base import EditData, expanded
 from csd_lab.data.batches import FrameBatches
 from csd_lab.data.checks import (
@@ -25,6 +25,7 @@ from csd_lab.data.checks import (
     check_text,
     check_texts,
     check_whole,
+    in_turn,
 )
 from csd_lab.data.containers import MediaError, shown
 from csd_lab.data.fit import Detail, Side
@@ -83,11 +84,13 @@ class ImageFile(CanvasData):
 
     Args:
         path: the file.
-        prompt: what to do; may be None where ``target_caption`` says what the result shows.
+        prompt: what to do, or several things, one after the other; may be None where
+            ``target_caption`` says what the result shows, or there are regions.
         source_caption: what the source shows; "" if unknown.
         target_caption: what the result shows; "" if unknown.
         target: file of the exactly edited image, where it is known; the result is measured
             against it.
+        regions: where other prompts hold.
         wrap: the image is a ring of 360 degrees, whose left and right edges meet.
         background: what a transparent image is laid over to be edited, as CSS names colours
             ("white", "#336699"). The result has the opacity of the source.
@@ -105,10 +108,11 @@ class ImageFile(CanvasData):
     def __init__(
         self,
         path: Path | str,
-        prompt: str | None,
+        prompt: str | Sequence[str] | None,
         source_caption: str = "",
         target_caption: str = "",
         target: Path | str | None = None,
+        regions: Sequence[PromptedRegion] = (),
         wrap: bool = False,
         background: str = "white",
         batch_size: int | None = None,
@@ -119,9 +123,10 @@ class ImageFile(CanvasData):
     ) -> None:
         super().__init__(batch_size, seed, resolution, side, detail, wrap)
         check_text("path", str(path) if isinstance(path, Path) else path)
-        check_texts(prompt, source_caption, target_caption)
+        prompts = [*(region.prompt for region in regions), *in_turn(prompt)]
+        check_texts(prompts, source_caption, target_caption)
         self.path = expanded(path)
-        self.prompt = prompt or ""
+        self.prompt = ("; " if regions else world.IN_TURN).join(prompts)
         self.source_caption = source_caption
         self.target_caption = target_caption
         self.background = _colour(background)
@@ -156,12 +161,14 @@ class WorldPanorama(CanvasData):
 
     Args:
         scene_seed: which scene; from ``world.HELD_OUT_SEED`` on the embedded prior has not seen it.
-        instruction: one of ``world.instructions()``, where "the ball" means every ball; None:
-            drawn with the scene.
+        instruction: one of ``world.instructions()``, where "the ball" means every ball, or
+            several, one after the other; None: drawn with the scene, or, where there are regions,
+            nothing beside theirs.
         family: draw an instruction of this family; None: of any.
         height: in pixels.
         width: in pixels; from 1 to 16 heights.
         wrap: go round exactly once, as a ring.
+        regions: where other instructions hold, each of which has one right answer.
         batch_size: windows a step; None: all.
         seed: of the order of the windows.
 
@@ -172,11 +179,12 @@ class WorldPanorama(CanvasData):
     def __init__(
         self,
         scene_seed: int,
-        instruction: str | None = None,
+        instruction: str | Sequence[str] | None = None,
         family: str | None = None,
         height: int = 64,
         width: int = 512,
         wrap: bool = False,
+        regions: Sequence[PromptedRegion] = (),
         batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -190,6 +198,8 @@ class WorldPanorama(CanvasData):
                 f"here), got {width}."
             )
         check_instruction(instruction, world.instructions(family=family))
+        check_instruction([region.prompt for region in regions], world.instructions(many=False))
+        self.regions = tuple(regions)
         self.scene_seed = scene_seed
         self.instruction = instruction
         self.family = family
@@ -198,9 +208,18 @@ class WorldPanorama(CanvasData):
 
     def read(self) -> EditTask:
         """Render the panorama and all right answers."""
+        if self.regions:
+            return self._read_regions()
         return world.panorama_task(
             self.scene_seed, self.instruction, self.family, self.height, self.width, self.wrap
         )
+
+    def _read_regions(self) -> EditTask:
+        areas = [region.area for region in self.regions]
+        masks = region_masks(areas, self.height, self.width, wrap=self.wrap)
+        beside = world.IN_TURN.join(in_turn(self.instruction))
+        prompts = [*(region.prompt for region in self.regions), beside]
+        return world.region_task(self.scene_seed, prompts, masks, self.wrap)
 
 
 def _colour(name: str) -> Colour:

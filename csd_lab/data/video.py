@@ -1,7 +1,7 @@
 """Clips to edit, as LightningDataModules: a user's own file, or one of the procedural world."""
 
 from abc import ABC
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -18,6 +18,7 @@ from csd_lab.data.checks import (
     check_text,
     check_texts,
     check_whole,
+    in_turn,
 )
 from csd_lab.data.fit import Detail, Side
 from csd_lab.data.media import STILL_FPS, Media, MediaInfo, probe, read_media
@@ -39,7 +40,8 @@ class VideoFile(ClipData):
 
     Args:
         path: the file or folder.
-        prompt: what to do; may be None where ``target_caption`` says what the result shows.
+        prompt: what to do, or several things, one after the other; may be None where
+            ``target_caption`` says what the result shows.
         source_caption: what the source shows; "" if unknown.
         target_caption: what the result shows; "" if unknown.
         target: file or folder of the exactly edited clip, frame by frame, where it is known; the
@@ -62,7 +64,7 @@ class VideoFile(ClipData):
     def __init__(
         self,
         path: Path | str,
-        prompt: str | None,
+        prompt: str | Sequence[str] | None,
         source_caption: str = "",
         target_caption: str = "",
         target: Path | str | None = None,
@@ -80,7 +82,7 @@ class VideoFile(ClipData):
         check_text("path", str(path) if isinstance(path, Path) else path)
         check_texts(prompt, source_caption, target_caption)
         self.path = expanded(path)
-        self.prompt = prompt or ""
+        self.prompt = world.IN_TURN.join(in_turn(prompt))
         self.source_caption = source_caption
         self.target_caption = target_caption
         self.max_frames = max_frames
@@ -125,7 +127,8 @@ class WorldClip(ClipData):
 
     Args:
         clip_seed: which clip; from ``world.HELD_OUT_SEED`` on the embedded prior has not seen it.
-        instruction: one of ``world.instructions()``; None: drawn with the clip.
+        instruction: one of ``world.instructions()``, or several, one after the other; None: drawn
+            with the clip.
         family: draw an instruction of this family; None: of any.
         frames: number of frames.
         size: height and width, in pixels.
@@ -140,7 +143,7 @@ class WorldClip(ClipData):
     def __init__(
         self,
         clip_seed: int,
-        instruction: str | None = None,
+        instruction: str | Sequence[str] | None = None,
         family: str | None = None,
         frames: int = 8,
         size: int = 64,

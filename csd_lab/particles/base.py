@@ -33,6 +33,7 @@ A modality need not know about ranks.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from typing import Any, NamedTuple, final
 
 import pytorch_lightning as pl
@@ -118,6 +119,7 @@ class ParticleModule(pl.LightningModule, ABC):
         self.strict_loading = False  # the frozen prior is not part of a checkpoint
         self._optimizer = optimizer
         self._scheduler = scheduler
+        self._new: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
 
     @abstractmethod
     def render(self, ids: Tensor) -> Tensor:
@@ -213,9 +215,22 @@ class ParticleModule(pl.LightningModule, ABC):
         """Optimiser over what the modality declares trainable, and its schedule by steps."""
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         if self._scheduler is None:
+            self._new = (deepcopy(optimizer.state_dict()), {})
             return optimizer
-        schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        scheduler = self._scheduler(optimizer)
+        self._new = (deepcopy(optimizer.state_dict()), deepcopy(scheduler.state_dict()))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    @final
+    def renew_optimizer(self) -> None:
+        """Give optimiser and learning rate the state back in which they were made."""
+        optimizer, scheduler = deepcopy(self._new)
+        self.trainer.optimizers[0].load_state_dict(optimizer)
+        for config in self.trainer.lr_scheduler_configs:
+            config.scheduler.load_state_dict(scheduler)
 
     @final
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -123,6 +123,7 @@ class GaussianMixture(Prior):
             latent_scale=1,
             size_multiple=1,
             max_batch=max_batch,
+            native_size=(means.shape[2], means.shape[3]) if means.ndim == 4 else None,
         )
         self.shape = tuple(means.shape[1:])
         self.image_noise = image_noise

@@ -61,6 +61,8 @@ class Prior(nn.Module, ABC):
         latent_scale: pixels a latent, along each axis.
         size_multiple: sides of images, in pixels, should be multiples of this.
         max_batch: samples that are evaluated together at most, >= 1.
+        native_size: height and width of the latents that it was trained on; None: any size is as
+            good.
 
     Attributes:
         reads: what its texts are, the ``caption`` of a result or an ``instruction``.
@@ -81,6 +83,7 @@ class Prior(nn.Module, ABC):
         latent_scale: int,
         size_multiple: int,
         max_batch: int,
+        native_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if max_batch < 1:
@@ -91,6 +94,7 @@ class Prior(nn.Module, ABC):
         self.latent_scale = latent_scale
         self.size_multiple = size_multiple
         self.max_batch = max_batch
+        self.native_size = native_size
         self.samples_evaluated = 0
         self._embeddings: dict[str, Tensor] = {}
 

@@ -106,6 +106,7 @@ class LatentDiffusion(Prior):
             latent_scale=scale,
             size_multiple=scale * 2 ** (len(folder.unet["block_out_channels"]) - 1),
             max_batch=max_batch,
+            native_size=_native_size(folder.unet),
         )
         if tile < SMALLEST_TILE * scale:
             raise ValueError(
@@ -284,6 +285,14 @@ def _schedule(config: dict[str, Any]) -> VariancePreserving:
     """The noise schedule of a diffusers scheduler's config."""
     table = DDPMScheduler.from_config(config).alphas_cumprod
     return VariancePreserving(table.clamp(min=SMALLEST_ALPHA))
+
+
+def _native_size(unet: dict[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the latents that a unet was trained on, as its config says."""
+    size = unet.get("sample_size")
+    if size is None:
+        return None
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _load(kind: Any, folder: PipelineFolder, part: str, dtype: torch.dtype) -> Any:

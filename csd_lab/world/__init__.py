@@ -3,6 +3,7 @@
 from csd_lab.world.captions import caption, texture_caption, vocabulary
 from csd_lab.world.edits import (
     FAMILY_WEIGHTS,
+    IN_TURN,
     Edit,
     edit_for,
     edits_for,
@@ -19,7 +20,7 @@ from csd_lab.world.render import (
 )
 from csd_lab.world.sample import HELD_OUT_SEED, sample_panorama, sample_scene
 from csd_lab.world.scene import COLOURS, GROUNDS, KINDS, SEASONS, SKIES, Camera, Scene, Thing
-from csd_lab.world.tasks import clip_task, edit_task, panorama_task
+from csd_lab.world.tasks import clip_task, edit_task, panorama_task, region_task
 from csd_lab.world.textures import textures
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "FAMILY_WEIGHTS",
     "GROUNDS",
     "HELD_OUT_SEED",
+    "IN_TURN",
     "KINDS",
     "LOOKS",
     "SEASONS",
@@ -43,6 +45,7 @@ __all__ = [
     "edits_for",
     "instructions",
     "panorama_task",
+    "region_task",
     "render_clip",
     "render_depth",
     "render_images",

@@ -5,7 +5,7 @@ have several ("repaint the ball"): the present state is not among them, and they
 """
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -38,6 +38,8 @@ FAMILY_WEIGHTS: Mapping[str, float] = {
 MANY_COLOURS = ("red", "yellow", "green", "blue", "purple")  # orange is too near to two of them
 MANY_LOOKS = ("sepia", "cold", "dark", "faded", "negative")
 MANY_SKIES = ("blue", "orange", "pink", "purple", "green", "grey")
+IN_TURN = ", then "
+"""What stands between instructions that are followed one after the other."""
 GROWTH = {"tree": 1.65}  # a tree of the same size parameter would be too small
 
 
@@ -202,35 +204,55 @@ def edits_for(scene: Scene, plural: bool = False) -> tuple[Edit, ...]:
     return tuple(e for rule in _RULES if (e := rule.edit(scene, plural)) is not None)
 
 
-def edit_for(scene: Scene, instruction: str, plural: bool = False) -> Edit | None:
+def edit_for(scene: Scene, instruction: str | Sequence[str], plural: bool = False) -> Edit | None:
     """Return the edit that an instruction means for a scene.
 
     Args:
         scene: the scene.
-        instruction: one of `instructions`.
+        instruction: one of `instructions`, or several that are followed one after the other.
         plural: as in `edits_for`.
 
     Returns:
-        The edit, or None where the instruction is ambiguous or changes nothing.
+        The edit, or None where an instruction is ambiguous or changes nothing.
 
     Raises:
         ValueError: there is no such instruction.
     """
+    if not isinstance(instruction, str):
+        return _one_after_the_other(scene, instruction, plural)
     check_instruction(instruction)
     rule = next(r for r in _RULES if r.instruction == instruction)
     return None if scene.look is not None else rule.edit(scene, plural)
 
 
-def check_instruction(instruction: str | None, family: str | None = None) -> None:
+def _one_after_the_other(scene: Scene, instructions: Sequence[str], plural: bool) -> Edit | None:
+    """The edit that several instructions make together, each of all that the one before gave."""
+    answers: tuple[Scene, ...] = (scene,)
+    edits: list[Edit] = []
+    for instruction in instructions:
+        found = [edit_for(each, instruction, plural) for each in answers]
+        if not found or None in found:
+            return None
+        edits += [edit for edit in found if edit is not None]
+        answers = tuple(dict.fromkeys(a for edit in found if edit for a in edit.answers))
+    many = len(answers) > 1
+    return Edit(IN_TURN.join(instructions), "many" if many else edits[-1].family, many, answers)
+
+
+def check_instruction(instruction: str | Sequence[str] | None, family: str | None = None) -> None:
     """Raise if an instruction or a family does not exist, or they do not go together.
 
     Args:
-        instruction: one of `instructions`, or None for any.
+        instruction: one of `instructions`, or several, or None for any.
         family: one of ``FAMILY_WEIGHTS``, or None for any.
 
     Raises:
         ValueError: with the nearest instructions that do exist.
     """
+    if instruction is not None and not isinstance(instruction, str):
+        for each in instruction:
+            check_instruction(each, family)
+        return
     allowed = instructions(family=family)
     if instruction is not None and instruction not in allowed:
         near = difflib.get_close_matches(instruction, allowed, n=3, cutoff=0.0)

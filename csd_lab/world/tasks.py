@@ -1,24 +1,29 @@
 """Whole edit tasks: a clip, an instruction, and the exact right answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from csd_lab.types import EditTask
 from csd_lab.world.captions import caption
 from csd_lab.world.edits import Edit, check_instruction, edit_for, edits_for, sample_edit
+from csd_lab.world.edits import instructions as instructions_that_exist
 from csd_lab.world.render import render_clip, render_panorama
 from csd_lab.world.sample import as_generator, sample_panorama, sample_scene
 from csd_lab.world.scene import Scene
 
 ATTEMPTS = 1000
 
+Found = TypeVar("Found")
+
 
 def edit_task(
     seed: int,
-    instruction: str | None = None,
+    instruction: str | Sequence[str] | None = None,
     family: str | None = None,
     frames: int = 8,
     size: int = 64,
@@ -28,7 +33,8 @@ def edit_task(
 
     Args:
         seed: integer seed; below ``HELD_OUT_SEED`` for training, from there on for evaluation.
-        instruction: one of `instructions`; scenes are drawn until one allows it.
+        instruction: one of `instructions`, or several that are followed one after the other;
+            scenes are drawn until one allows them.
         family: draw an instruction of this family; None draws the family too.
         frames: number of frames F.
         size: height and width in pixels.
@@ -81,7 +87,7 @@ def clip_task(
 
 def panorama_task(
     seed: int,
-    instruction: str | None = None,
+    instruction: str | Sequence[str] | None = None,
     family: str | None = None,
     height: int = 64,
     width: int = 512,
@@ -91,8 +97,8 @@ def panorama_task(
 
     Args:
         seed: integer seed; below ``HELD_OUT_SEED`` for training, from there on for evaluation.
-        instruction: one of `instructions`; "the ball" means every ball. Scenes are drawn until
-            one allows it.
+        instruction: one of `instructions`, or several that are followed one after the other;
+            "the ball" means every ball. Scenes are drawn until one allows them.
         family: draw an instruction of this family; None draws the family too.
         height: height in pixels.
         width: width in pixels.
@@ -119,25 +125,88 @@ def panorama_task(
     )
 
 
+def region_task(
+    seed: int, instructions: Sequence[str], masks: Tensor, ring: bool = False
+) -> EditTask:
+    """Draw a wide panorama that is edited by another instruction in each of its regions.
+
+    Args:
+        seed: integer seed; below ``HELD_OUT_SEED`` for training, from there on for evaluation.
+        instructions: P of those with one right answer, as in `panorama_task`; "" changes nothing.
+            Scenes are drawn until one allows all of them.
+        masks: where each holds, (P, H, W), in [0, 1]; they add up to 1. The panorama has their
+            height and width.
+        ring: go round exactly once, so that the left and right edges meet.
+
+    Returns:
+        The task: one frame, source (1, 3, H, W), targets (1, 1, 3, H, W), in which the edited
+        scenes are mixed as the masks say. It has no captions.
+
+    Raises:
+        ValueError: an instruction does not exist, or has many answers.
+    """
+    told = [text for text in instructions if text]
+    for text in told:
+        check_instruction(text)
+        if text in instructions_that_exist(many=True):
+            raise ValueError(
+                f"instruction: must have one right answer to hold in a region; received {text!r}"
+            )
+    height, width = masks.shape[1:]
+    draw = partial(sample_panorama, aspect=width / height, ring=ring)
+    scene, edits = _first_that_allows(seed, draw, lambda scene, _: _all_of(scene, told), told)
+    source = render_panorama(scene, height, width)
+    answers = {edit.instruction: edit.answers[0] for edit in edits}
+    target = torch.zeros_like(source)
+    for text, mask in zip(instructions, masks, strict=True):
+        target += mask * (render_panorama(answers[text], height, width) if text else source)
+    together = "; ".join(told)
+    return EditTask(
+        source=source[None],
+        instruction=together,
+        targets=target[None, None],
+        name=f"panorama: {together} ({seed})",
+    )
+
+
+def _all_of(scene: Scene, told: Sequence[str]) -> list[Edit] | None:
+    """The edits that these instructions mean each, None if the scene does not allow one."""
+    edits = [edit_for(scene, text, plural=True) for text in told]
+    return None if None in edits else [edit for edit in edits if edit is not None]
+
+
 def _scene_and_edit(
     seed: int,
-    instruction: str | None,
+    instruction: str | Sequence[str] | None,
     family: str | None,
     draw: Callable[[np.random.Generator], Scene],
     plural: bool = False,
 ) -> tuple[Scene, Edit]:
     """Draw scenes until one allows the instruction or the family."""
+
+    def edit_of(scene: Scene, rng: np.random.Generator) -> Edit | None:
+        if instruction is not None:
+            return edit_for(scene, instruction, plural)
+        if family is None:
+            return sample_edit(rng, scene, plural=plural)
+        if any(edit.family == family for edit in edits_for(scene, plural)):
+            return sample_edit(rng, scene, {family: 1.0}, plural)
+        return None
+
+    return _first_that_allows(seed, draw, edit_of, instruction or family)
+
+
+def _first_that_allows(
+    seed: int,
+    draw: Callable[[np.random.Generator], Scene],
+    find: Callable[[Scene, np.random.Generator], Found | None],
+    what: object,
+) -> tuple[Scene, Found]:
+    """Draw scenes until ``find`` finds something for one; ``what`` names it in the message."""
     rng = as_generator(seed)
     for _ in range(ATTEMPTS):
         scene = draw(rng)
-        if instruction is not None:
-            edit = edit_for(scene, instruction, plural)
-            if edit is not None:
-                return scene, edit
-        elif family is None:
-            return scene, sample_edit(rng, scene, plural=plural)
-        elif any(edit.family == family for edit in edits_for(scene, plural)):
-            return scene, sample_edit(rng, scene, {family: 1.0}, plural)
-    raise ValueError(
-        f"instruction: no scene in {ATTEMPTS} allows {instruction or family!r}; choose another"
-    )
+        found = find(scene, rng)
+        if found is not None:
+            return scene, found
+    raise ValueError(f"instruction: no scene in {ATTEMPTS} allows {what!r}; choose another")

@@ -49,9 +49,11 @@ class ClosedForm:
         return [self._predict(query, float(t) / 1000) for query in queries]
 
     def _predict(self, query: Query, u: float) -> Tensor:
-        z = query.x_t
-        c = torch.zeros_like(z) if query.image is None else query.image
-        s = self._strength(query.text, z)
+        return self.evaluate(query.x_t, query.image, self._strength(query.text, query.x_t), u)
+
+    def evaluate(self, z: Tensor, c: Tensor | None, s: Tensor, u: float) -> Tensor:
+        """eps of z, c (None: zeros), s broadcast to z, and u = t / 1000."""
+        c = torch.zeros_like(z) if c is None else c
         along = 0.4 * torch.tanh(z.flip(-1)) + 0.2 * c.roll(1, 1)
         return 0.8 * z + 0.3 * torch.sin(2 * c + 3 * u) + s * along - 0.1 * u * z * c
 

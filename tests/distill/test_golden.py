@@ -6,9 +6,7 @@ with the closed form of ``helpers.ClosedForm`` in the network's place.
 """
 
 import json
-from collections.abc import Callable, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -18,31 +16,15 @@ from torch import Tensor
 from csd_lab.distill import (
     RBF,
     Bandwidth,
-    CollaborativeScoreDistillation,
     Constant,
-    Distiller,
-    DualGuidance,
     Query,
-    ScoreDistillation,
     SigmaSquared,
-    SourceResidual,
     VariancePreserving,
-    Weight,
     surrogate_loss,
 )
 from csd_lab.types import Conditioning
 
-from .helpers import ClosedForm
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden"
-OFFICIAL = RBF(Bandwidth("official"))
-
-
-@cache
-def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{name}.npz") as file:
-        return dict(file)
-
+from .recorded import CANVAS_WINDOW, Trajectory, assert_close, by_itself, csd_edit, golden
 
 # --- kernel.npz --------------------------------------------------------------------------------
 
@@ -117,19 +99,6 @@ class Recorded:
         return self.step[f"{side}_image" if query.text == "" else f"{side}_text"]
 
 
-def csd_edit(text: float, image: float) -> Distiller:
-    residual = SourceResidual(DualGuidance(text, image))
-    return CollaborativeScoreDistillation(residual, OFFICIAL, SigmaSquared())
-
-
-def by_itself(text: float, image: float, weight: Weight) -> Distiller:
-    return ScoreDistillation(SourceResidual(DualGuidance(text, image)), weight)
-
-
-def assert_close(ours: Tensor, recorded: Tensor) -> None:
-    torch.testing.assert_close(ours, recorded, rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize("step", [0, 3])
 @pytest.mark.parametrize("run", ["svgd", "plain", "rect"])
 def test_video_step(run, step) -> None:
@@ -156,61 +125,6 @@ def test_video_step(run, step) -> None:
 
 
 # --- analytic_trajectory.npz -------------------------------------------------------------------
-
-CANVAS_WINDOW = 64  # latents; the windows of the image and region modes are square
-
-
-class Trajectory:
-    """A recorded run: its settings, its randomness, and the latents that it ends with."""
-
-    def __init__(self, case: str) -> None:
-        arrays = golden("analytic_trajectory")
-        self.settings = json.loads(str(arrays[f"{case}__cfg"]))
-        self.timesteps = torch.from_numpy(arrays[f"{case}__t"])
-        self.drawn = arrays[f"{case}__perms"]
-        self.trace = torch.from_numpy(arrays[f"{case}__sum_norm"])
-        self.final = torch.from_numpy(arrays[f"{case}__final"])
-        self.scales = (self.settings["gs"], self.settings["igs"])
-        self.prior = ClosedForm()
-
-    def source(self) -> Tensor:
-        rng = np.random.default_rng(self.settings["seed"])
-        shape = (self.settings["n"], 4, self.settings["h"], self.settings["w"])
-        return torch.from_numpy((rng.standard_normal(shape) * 0.8).astype(np.float32))
-
-    def noise(self, step: int, k: int, shape: tuple[int, ...]) -> Tensor:
-        rng = np.random.default_rng([self.settings["seed"], step, k])
-        return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
-
-    def windows(self, step: int) -> list[tuple[slice, slice]]:
-        """Of a canvas: rows of windows at the recorded stride, those that the step drew."""
-        starts = [
-            range(0, self.settings[side] - CANVAS_WINDOW + 1, self.settings["stride"])
-            for side in ("h", "w")
-        ]
-        every = [
-            (slice(top, top + CANVAS_WINDOW), slice(left, left + CANVAS_WINDOW))
-            for top in starts[0]
-            for left in starts[1]
-        ]
-        return [every[i] for i in self.drawn[step]]
-
-    def follow(self, gradient: Callable[[int, Tensor, Tensor], Tensor]) -> None:
-        """Runs SGD on gradient(step, x, source), and compares all steps with the record."""
-        source = self.source()
-        x = source.clone().requires_grad_()
-        optimizer = torch.optim.SGD([x], lr=self.settings["lr"], weight_decay=self.settings["wd"])
-        decay = torch.optim.lr_scheduler.StepLR(
-            optimizer, self.settings["decay_iter"], self.settings["decay_rate"]
-        )
-        for step in range(self.settings["steps"]):
-            optimizer.zero_grad()
-            surrogate_loss(x, gradient(step, x, source)).backward()
-            optimizer.step()
-            decay.step()
-            seen = torch.stack([x.detach().double().sum(), x.detach().double().norm()])
-            torch.testing.assert_close(seen, self.trace[step], rtol=0, atol=1e-3)
-        assert_close(x.detach(), self.final)
 
 
 def crop(canvas: Tensor, windows: list[tuple[slice, slice]]) -> Tensor:

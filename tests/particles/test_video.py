@@ -1,9 +1,8 @@
 """Facts of the video modality, with a prior whose noise prediction is exact."""
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from small_fits import fit
 
 from csd_lab.distill import (
     RBF,
@@ -47,21 +46,6 @@ def particles(kernel=None, frames=None, normalize="n", seed=0, lr=0.5, high=500,
         seed=seed,
         **options,
     )
-
-
-def fit(module, batches, checkpoint=None, steps=None, callbacks=()):
-    trainer = pl.Trainer(
-        max_steps=steps or len(batches),
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-    )
-    loader = DataLoader([torch.as_tensor(ids) for ids in batches], batch_size=None)
-    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    return module, trainer
 
 
 ALL = torch.arange(FRAMES)

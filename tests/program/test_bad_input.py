@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+PANORAMA = ("data=world_panorama",)
 LIGHT = ("experiment=colours", "trainer.max_steps=2")
 
 
@@ -44,7 +45,19 @@ def media(tmp_path):
         (("data.path=whole.png",), "prompt must say what to do"),
         (("data.path=whole.png", "prompt="), "prompt must"),
         (("data.path=whole.png", "prompt=???"), "prompt must"),
-        (("prompt=[a,b]",), "prompt must be text"),
+        (("prompt=[1,2]",), "prompt must be text"),
+        (("prompt=[]",), "prompt must be text"),
+        (("prompt=['make it night','']",), "prompt must not be empty"),
+        (("prompt=['make it night','paint the moon']",), "must be one of the world's"),
+        (("modality=image",), "modality must be video for a clip"),
+        ((*PANORAMA, "regions=[{prompt: make it night}]"), "regions[0] must be a prompt with"),
+        ((*PANORAMA, "regions=[make it night]"), "regions[0] must be a prompt with"),
+        ((*PANORAMA, "regions=[{prompt: change the sky, strip: [0,1]}]"), "must be one of"),
+        ((*PANORAMA, "regions=[{prompt: make it night, strip: [2,2]}]"), "regions[0].strip: index"),
+        ((*PANORAMA, "regions=[{prompt: make it night, box: [0,1]}]"), "a box is [top, left"),
+        ((*PANORAMA, "regions=[{prompt: make it night, box: [0,0,2,1]}]"), "from 0 to 1"),
+        ((*PANORAMA, "regions=[{prompt: make it night, mask: no.png}]"), "does not exist"),
+        ((*PANORAMA, "regions=[{prompt: make it night, mask: text.mp4}]"), "not media"),
         (("prompt=paint the moon",), "must be one of the world's"),
         (("trainer.max_steps=-1",), "trainer.max_steps must be"),
         (("trainer.max_steps=0",), "trainer.max_steps must be"),

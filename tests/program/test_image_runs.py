@@ -1,9 +1,13 @@
 """Whole runs on one image: what they leave, at which size, and with which opacity."""
 
 import json
+import shutil
+import signal
 
 import numpy as np
 import pytest
+import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 from csd_lab.run_folder import RunFolder
@@ -45,6 +49,61 @@ def test_a_run_on_a_panorama_of_the_world(csd_lab, tmp_path, wrap):
         assert Image.open(path).size == (64, 16)
     assert json.loads(folder.results.read_text())["metrics"]["psnr_target"] > 0
     assert 'href="right_answer.png"' in folder.report.read_text()
+
+
+def test_the_ending_of_a_file_says_that_it_is_an_image(csd_lab, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 160, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.PNG")
+    outcome = csd_lab("data.path=a.PNG", "prompt=make it red", "data.batch_size=2", *LIGHT)
+    assert outcome.code == 0, outcome.err
+    state = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["state_dict"]["latents"].shape == (1, 4, 16, 40)
+    settings = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert (settings.choices.data, settings.choices.modality) == ("image", "image")
+
+
+def test_regions_of_a_panorama_have_an_exact_answer(csd_lab, tmp_path):
+    drawn = np.zeros((10, 100), np.uint8)
+    drawn[:, 50:] = 255
+    Image.fromarray(drawn).save(tmp_path / "right.png")
+    regions = "[{prompt: make it sepia, strip: [0, 2]}, {prompt: make it dark, mask: right.png}]"
+    size = ("data.height=16", "data.width=64")
+    outcome = csd_lab("data=world_panorama", f"regions={regions}", *size, *LIGHT)
+    assert outcome.code == 0, outcome.err
+    assert "make it sepia; make it dark" in outcome.out
+    folder = RunFolder(tmp_path / "run")
+    source = np.asarray(Image.open(folder.source_image)) / 255
+    answer = np.asarray(Image.open(folder.answer_image)) / 255
+    assert (np.ptp(answer[:, :32], axis=2) > 0).any()  # sepia is not grey
+    right, dark = answer[:, 32:], source[:, 32:]
+    assert right.mean() < 0.8 * dark.mean()
+
+
+IN_TURN = (
+    *("data=world_panorama", "data.height=16", "data.width=48", "callbacks.checkpoint.every=1"),
+    *("prompt=[make it night,make the sky orange]", "metrics=pixels", "hydra.run.dir=run"),
+)
+
+
+def test_prompts_in_turn_go_on_where_they_were_stopped(csd_lab, tmp_path):
+    """Each prompt has trainer.max_steps steps."""
+    outcome = csd_lab(*IN_TURN, "trainer.max_steps=2")
+    assert outcome.code == 0, outcome.err
+    assert "make it night, then make the sky orange" in outcome.out
+    assert "step 4/4" in outcome.err
+    folder = RunFolder(tmp_path / "run")
+    assert json.loads(folder.results.read_text())["metrics"]["psnr_target"] > 0
+    whole = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert int(whole["stage"]) == 1
+    shutil.rmtree(folder.root)
+    stop = ("+callbacks.stopped._target_=stops.StopAfter", "+callbacks.stopped.steps=2")
+    assert csd_lab(*IN_TURN, "trainer.max_steps=2", *stop).code == 128 + signal.SIGTERM
+    assert torch.load(folder.checkpoint, weights_only=True)["global_step"] == 2
+    outcome = csd_lab("resume=run")
+    assert outcome.code == 0, outcome.err
+    again = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
+    assert whole.keys() == again.keys()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
 def test_bad_input_is_one_line(csd_lab, tmp_path):

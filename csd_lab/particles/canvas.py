@@ -1,0 +1,133 @@
+r"""One image of any size: a canvas of latents is the parameter, and windows of it the particles.
+
+A step takes a batch S of windows, x_i = P_i x, distils their gradients g_i together, and moves
+every latent by the mean over the windows that hold it (Kim et al. 2023, section 4.1),
+
+.. math::
+    x \leftarrow x - \mathrm{lr} \frac{\sum_{i \in S} P_i^T g_i}{\sum_{i \in S} P_i^T 1}.
+
+With regions, each with a prompt of its own, a window follows all prompts that hold in it, in
+proportion to their share of it (:mod:`csd_lab.canvas.regions`): one noise a window serves them all,
+so that its source is evaluated once. Elsewhere holds the canvas's own prompt; the empty one keeps
+what is there, since Instruct-Pix2Pix was trained to give back its condition without a text.
+
+An image that fits into one window is one particle, whose kernel is 1: CSD is then SDS, and CSD-Edit
+is DDS with image guidance. Few windows share little; the more of them, the more there is to agree
+on.
+"""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
+from csd_lab.canvas.windows import check_pair
+from csd_lab.particles.latents import LatentParticles
+from csd_lab.types import Blend
+
+Sides = int | Sequence[int]
+"""One length for both sides, or a height and a width."""
+
+
+@final
+class CanvasParticles(LatentParticles):
+    """Edits one image of any size through its windows.
+
+    Args:
+        frames: the image, (1, 3, H, W), in [0, 1]; H and W multiples of the prior's
+            ``size_multiple``.
+        prompt: target text, or several that are followed one after the other; where there are
+            regions, the text of what they leave, "" to keep that as it is.
+        window: side of a window in latents, or its height and width; None: the size that the prior
+            was trained on, or the whole canvas if it has none.
+        stride: from one window to the next, in latents, likewise; None: as ``overlap`` says.
+        overlap: of neighbouring windows, as a share of a window, in [0, 1).
+        regions: where other prompts hold.
+        transition: width of the passage between regions, in latents.
+        **options: see :class:`LatentParticles`.
+
+    Attributes:
+        grid: the windows.
+
+    Raises:
+        ValueError: if an argument is out of range, or regions come with several prompts.
+    """
+
+    shares: Tensor | None
+
+    def __init__(
+        self,
+        frames: Tensor,
+        prompt: str | Sequence[str],
+        window: Sides | None = None,
+        stride: Sides | None = None,
+        overlap: float = 0.75,
+        regions: Sequence[PromptedRegion] = (),
+        transition: float = 0.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(frames, prompt, **options)
+        if len(frames) != 1:
+            raise ValueError(
+                f"frames must be one image, (1, 3, H, W), got {len(frames)}; a clip's frames are "
+                "particles of modality=video."
+            )
+        if regions and len(self.prompts) > 1:
+            raise ValueError("prompt must be one text where there are regions, got several.")
+        height, width = self.latents.shape[2:]
+        size = _pair("window", window) or self.prior.native_size or (height, width)
+        step = _pair("stride", stride) or _strides(size, overlap)
+        self.grid = WindowGrid(height, width, size, step, self.wrap)
+        self.region_prompts = tuple(region.prompt for region in regions)
+        shares = None
+        if regions:
+            areas = [region.area for region in regions]
+            masks = region_masks(areas, height, width, transition, self.wrap)
+            shares = window_weights(masks, self.grid)
+        self.register_buffer("shares", shares, persistent=False)
+
+    def parts(self, images: Tensor, ids: Tensor) -> Tensor:
+        """The windows ``ids`` of a canvas, (N, C, h, w)."""
+        return self.grid.crop(images, ids)
+
+    def texts(self, ids: Tensor) -> str | Blend:
+        """The prompt, or all that hold in these windows, with their shares."""
+        if self.shares is None:
+            return self.prompt
+        return Blend((*self.region_prompts, self.prompt), self.shares[ids])
+
+    def on_train_start(self) -> None:
+        """Refuse steps whose windows are not all known at once.
+
+        Raises:
+            ValueError: if gradients are accumulated over batches.
+        """
+        if (batches := self.trainer.accumulate_grad_batches) != 1:
+            raise ValueError(
+                "trainer.accumulate_grad_batches must be 1 for windows, whose gradients are "
+                f"averaged, got {batches}; raise data.batch_size instead, and lower "
+                "prior.max_batch if memory is short."
+            )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Make the sum over windows, which autograd gave, their mean."""
+        del optimizer
+        assert self.latents.grad is not None
+        self.latents.grad = self.grid.average(self.latents.grad, self.latest.ids)
+
+
+def _pair(name: str, sides: Sides | None) -> tuple[int, int] | None:
+    """Height and width."""
+    if sides is None:
+        return None
+    pair = (sides, sides) if isinstance(sides, int) else sides
+    check_pair(name, pair)
+    return pair[0], pair[1]
+
+
+def _strides(window: tuple[int, int], overlap: float) -> tuple[int, int]:
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap must be a share of a window, from 0 to below 1, got {overlap}.")
+    return max(1, round(window[0] * (1 - overlap))), max(1, round(window[1] * (1 - overlap)))
