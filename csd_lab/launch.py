@@ -11,7 +11,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast, get_args
 
@@ -298,19 +298,36 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     particles = instantiate(config.modality)
     rehearse(particles.keywords["optimizer"])
     check_together(particles.func, data)
-    task = data.task  # a clip that cannot be decoded is told before networks are loaded
+    _ = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
+    return Run(data, particles_of(config, data, prior, particles), trainer)
+
+
+def particles_of(
+    config: DictConfig, data: EditData, prior: Prior, make: Callable[..., LatentParticles]
+) -> LatentParticles:
+    """The particles of a task, whose data then give batches of them.
+
+    Args:
+        config: of the run.
+        data: the task.
+        prior: of the run.
+        make: what ``config.modality`` is instantiated as.
+
+    Raises:
+        ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
+    """
     data.fit_to(prior.size_multiple)
-    module: LatentParticles = particles(
+    module = make(
         frames=data.frames,
-        prompt=prompts_for(config, prior, task),
+        prompt=prompts_for(config, prior, data.task),
         wrap=data.wrap,
         steps_per_prompt=config.trainer.max_steps,
         prior=prior,
     )
     if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
         data.lay_windows(module.grid, prior.latent_scale)
-    return Run(data, module, trainer)
+    return module
 
 
 def check_together(modality: type[ParticleModule], data: EditData) -> None:

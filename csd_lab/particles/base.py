@@ -115,6 +115,7 @@ class ParticleModule(pl.LightningModule, ABC):
         self.timesteps = timesteps
         self.noise: NoiseMode = noise
         self.seed = seed
+        self.origin = 0  # the step from which randomness and annealing count
         self._latest: Step | None = None
         self.strict_loading = False  # the frozen prior is not part of a checkpoint
         self._optimizer = optimizer
@@ -157,7 +158,7 @@ class ParticleModule(pl.LightningModule, ABC):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Distil once for the particles ``batch`` (ids, (N,)); the loss carries the gradient."""
         del batch_idx
-        step = self.global_step
+        step = self.global_step - self.origin
         shares = self._shares(batch)
         mine = shares[self.global_rank]
         x = self.render(mine) if len(mine) else self.render(batch[:1])[:0]  # ranks need a graph
@@ -170,9 +171,9 @@ class ParticleModule(pl.LightningModule, ABC):
         )
         residual = Residual(*(self._of_all(part, shares) for part in own))
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
-        self._latest = Step(step, batch, t, residual, distillation)
+        self._latest = Step(self.global_step, batch, t, residual, distillation)
         # rows are named by their step, however a run goes on
-        scalars: dict[str, Tensor | float] = {"step": float(step), "t": t.float()}
+        scalars: dict[str, Tensor | float] = {"step": float(self.global_step), "t": t.float()}
         self.log_dict({**scalars, **distillation.scalars}, batch_size=len(batch))
         own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
         return surrogate_loss(x, own_gradient)

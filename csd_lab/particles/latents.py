@@ -8,8 +8,8 @@ next S follow y_2, and so on. When prompt p begins, with x the latents that prom
 .. math::
     s \leftarrow x, \qquad c \leftarrow \mathrm{condition}(\mathrm{decode}(x)),
 
-the optimiser and its learning rate are as new, and x goes on as it is, so that no further coding
-blurs it.
+the optimiser and its learning rate are as new, and so is the stream of timesteps and noise: all is
+as in a run of its own, but that x goes on as it is, so that no further coding blurs it.
 """
 
 from abc import ABC, abstractmethod
@@ -120,13 +120,14 @@ class LatentParticles(ParticleModule, ABC):
         del batch, batch_idx
         if len(self.prompts) == 1:
             return
-        assert self.steps_per_prompt is not None
+        assert self.steps_per_prompt is not None  # the constructor has seen to it
         due = min(self.global_step // self.steps_per_prompt, len(self.prompts) - 1)
         if due > self.stage:
             self.source_latents = self.latents.detach().clone()
             self.condition = self.prior.condition(self.export(), wrap=self.wrap)
             self.stage = self.stage + 1
             self.renew_optimizer()
+        self.origin = int(self.stage) * self.steps_per_prompt
 
     @final
     def render(self, ids: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ EMBEDDED = (
     "trainer.max_steps=4",
 )
 
+PANORAMA = (
+    *("data=world_panorama", "data.height=32", "data.width=80", "modality.window=8"),
+    *("prior=embedded", "prior.dtype=float32", "metrics=pixels", "trainer.max_steps=4"),
+)
+
 ALONE = "csd_edit, bfloat16, one sample at a time"
 
 RUNS = {
@@ -68,6 +73,19 @@ RUNS = {
         "data.batch_size=2",
     ),
     "dds, embedded prior": (*EMBEDDED, "method=dds"),
+    "panorama, windows in batches of 5": (*PANORAMA, "data.batch_size=5"),
+    "ring, all windows": (*PANORAMA, "data.wrap=true"),
+    "panorama, regions": (
+        *PANORAMA,
+        "data.batch_size=3",
+        "regions=[{prompt: make it sepia, strip: [0,2]}, {prompt: make it dark, strip: [1,2]}]",
+    ),
+    "panorama, prompts in turn": (
+        *PANORAMA,
+        "data.batch_size=4",
+        "prompt=[make it night, make the sky orange]",
+        "trainer.max_steps=2",
+    ),
     ALONE: (*EMBEDDED, "prior.dtype=bfloat16", "prior.max_batch=1"),
 }
 """Overrides by name; all of them must end the same on any number of ranks."""
@@ -144,7 +162,7 @@ def run(
     kernel = latest.distillation.kernel
     return Outcome(
         module.latents.detach().clone(),
-        module.source_latents.clone(),
+        module.original.clone(),
         latest.ids.tolist(),
         None if kernel is None else tuple(kernel.matrix.shape),
         of_all_ranks(module.prior.samples_evaluated),

@@ -1,0 +1,133 @@
+"""Compares edits of wide panoramas of the world, paired, with 95 % intervals.
+
+    python scripts/compare_panorama.py                  # all cells that are not in the file yet
+    python scripts/compare_panorama.py --scenes 4 --methods csd_edit identity
+    python scripts/compare_panorama.py --first 10 --scenes 10 --file half.jsonl   # a share
+    python scripts/compare_panorama.py --table-only
+
+Methods, all with the same prior and metrics; distillations with the default guidance, sampling with
+the guidance that suits it better (--sampling-guidance):
+
+    csd_edit     CSD-Edit as configured by default, overlapping windows as particles
+    identity     the same windows without a kernel, at the same step size
+    ip2p         Instruct-Pix2Pix sampling of windows side by side, independent noise
+    ip2p_shared  the same with one noise for all windows
+
+Every finished cell (method, panorama, instruction, seed) is a line of a file, so that the script
+can be stopped at any time and goes on where it was; files of several shares can be joined.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from comparison.bench import Bench
+from comparison.cells import Cell, Plan, fill
+from comparison.tables import show
+from torch import Tensor
+
+from csd_lab import world
+from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
+from csd_lab.canvas import WindowGrid
+from csd_lab.data import CanvasData, EditData, WorldPanorama
+from csd_lab.launch import quiet_libraries
+
+DISTILLED = {
+    "csd_edit": [],
+    "identity": ["kernel=identity", "method.distiller.normalize=row"],
+}
+SAMPLED = {"ip2p": "independent", "ip2p_shared": "shared"}
+METRICS = {
+    "clip_direction_tiny": True,
+    "clip_image_tiny": True,
+    "psnr_target": True,
+    "psnr_answer": True,
+    "window_agreement": True,
+    "window_error_spread": False,
+    "window_colour_spread": False,
+    "seam_error": False,
+    "intra_lpips_tiny": False,
+    "saturation": True,
+    "seconds": False,
+    "samples": False,
+}
+"""Each with whether higher is better."""
+
+
+def side_by_side(sampler: InstructPix2PixSampler, data: EditData, prompt: str) -> Tensor:
+    """Windows of the prior's size, each sampled alone, put back beside each other."""
+    assert isinstance(data, CanvasData)
+    frames, prior = data.frames, sampler.prior
+    assert prior.native_size is not None
+    size = (prior.native_size[0], prior.native_size[1])
+    factor = prior.latent_scale
+    height, width = frames.shape[2] // factor, frames.shape[3] // factor
+    grid = WindowGrid(height, width, size, size, data.wrap)
+    data.lay_windows(grid, factor)
+    ids = torch.arange(len(grid))
+    pixels = WindowGrid(
+        *frames.shape[2:],
+        window=(size[0] * factor, size[1] * factor),
+        stride=(size[0] * factor, size[1] * factor),
+        wrap=data.wrap,
+    )
+    edited = sampler(pixels.crop(frames, ids), prompt)
+    return pixels.average(pixels.lay(edited, ids), ids)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--first", type=int, default=0, help="number of the first panorama")
+    parser.add_argument("--scenes", type=int, default=20, help="panoramas")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--width", type=int, default=256, help="in pixels; the height is 64")
+    parser.add_argument("--ring", action="store_true", help="all the way round")
+    parser.add_argument("--one", type=int, default=2, help="instructions with one right answer")
+    parser.add_argument("--many", type=int, default=2, help="instructions with many")
+    parser.add_argument("--sampling-steps", type=int, default=20)
+    parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
+    parser.add_argument("--methods", nargs="+", default=[*DISTILLED, *SAMPLED])
+    parser.add_argument("--file", type=Path, default=Path("outputs/compare_panorama.jsonl"))
+    parser.add_argument("--table-only", action="store_true", help="show what is in the file")
+    parser.add_argument("overrides", nargs="*", help="config overrides for all methods")
+    options = parser.parse_args()
+    quiet_libraries()
+    plan = Plan(
+        options.first,
+        options.scenes,
+        options.seeds,
+        options.methods,
+        lambda seed: world.edits_for(
+            world.sample_panorama(seed, options.width / 64, options.ring), plural=True
+        ),
+        options.one,
+        options.many,
+    )
+
+    def prepare():
+        bench = Bench(
+            DISTILLED,
+            SAMPLED,
+            side_by_side,
+            options.sampling_steps,
+            tuple(options.sampling_guidance),
+            ["data=world_panorama", *options.overrides],
+        )
+
+        def do(cell: Cell) -> dict[str, float]:
+            data = WorldPanorama(
+                cell.scene, cell.instruction, width=options.width, wrap=options.ring
+            )
+            return bench.run(cell.method, cell.seed, data)
+
+        return do
+
+    if not options.table_only:
+        fill(options.file, plan, prepare)
+    show(options.file, plan, METRICS)
+
+
+if __name__ == "__main__":
+    main()

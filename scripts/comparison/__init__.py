@@ -1,0 +1,1 @@
+"""Paired comparisons of methods on held-out scenes, kept in a file that is gone on with."""

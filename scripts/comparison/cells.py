@@ -1,0 +1,99 @@
+"""Cells of a comparison (method, scene, instruction, seed), done one by one and kept in a file.
+
+Every finished cell is a line of the file, so that a comparison can be stopped at any time and goes
+on where it was; files of several shares can be joined.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.progress import track
+
+from csd_lab import world
+
+
+class Cell(NamedTuple):
+    """One edit of one scene by one method."""
+
+    method: str
+    scene: int
+    instruction: str
+    seed: int
+
+
+class Plan(NamedTuple):
+    """Which cells there are.
+
+    Attributes:
+        first: number of the first scene; that of number k has seed ``HELD_OUT_SEED + 1000 + k``.
+        scenes: how many.
+        seeds: of each instruction and scene.
+        methods: by name.
+        edits_of: the edits that the scene of a seed allows.
+        one: instructions with one right answer for each scene.
+        many: instructions with many for each scene.
+    """
+
+    first: int
+    scenes: int
+    seeds: int
+    methods: Sequence[str]
+    edits_of: Callable[[int], Sequence[world.Edit]]
+    one: int = 4
+    many: int = 3
+
+    def cells(self) -> Iterator[tuple[Cell, bool]]:
+        """All cells, each with whether its instruction has many answers.
+
+        Instructions are drawn among those that the scene allows, by a generator of its own.
+        """
+        for index in range(self.first, self.first + self.scenes):
+            scene = world.HELD_OUT_SEED + 1000 + index
+            edits = self.edits_of(scene)
+            rng = np.random.default_rng(scene)
+            for many, count in ((False, self.one), (True, self.many)):
+                names = sorted({edit.instruction for edit in edits if edit.many is many})
+                for name in rng.choice(names, min(count, len(names)), replace=False):
+                    for seed in range(self.seeds):
+                        for method in self.methods:
+                            yield Cell(method, scene, str(name), seed), many
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The finished cells of a file; a line cut short by a kill is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def cell_of(row: dict[str, Any]) -> Cell:
+    """The cell that a line of the file is about."""
+    return Cell(row["method"], row["scene"], row["instruction"], row["seed"])
+
+
+def fill(path: Path, plan: Plan, prepare: Callable[[], Callable[[Cell], dict[str, float]]]) -> None:
+    """Do the cells of a plan that the file does not hold yet.
+
+    Args:
+        path: the file.
+        plan: what it is to hold.
+        prepare: loads what is needed, and gives what does a cell: its metrics.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {cell_of(row) for row in read(path)}
+    missing = [(cell, many) for cell, many in plan.cells() if cell not in done]
+    if not missing:
+        return
+    do = prepare()
+    with path.open("a", encoding="utf-8") as file:
+        for cell, many in track(missing, "cells"):
+            row = {**cell._asdict(), "many": many, "metrics": do(cell)}
+            file.write(json.dumps(row) + "\n")
+            file.flush()
