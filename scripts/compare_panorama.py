@@ -17,26 +17,15 @@ Every finished cell (method, panorama, instruction, seed) is a line of a file, s
 can be stopped at any time and goes on where it was; files of several shares can be joined.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-from comparison.bench import Bench
-from comparison.cells import Cell, Plan, fill
-from comparison.tables import show
+from comparison.command import Subject, arguments, compare
 from torch import Tensor
 
 from csd_lab import world
 from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
 from csd_lab.canvas import WindowGrid
 from csd_lab.data import CanvasData, EditData, WorldPanorama
-from csd_lab.launch import quiet_libraries
 
-DISTILLED = {
-    "csd_edit": [],
-    "identity": ["kernel=identity", "method.distiller.normalize=row"],
-}
-SAMPLED = {"ip2p": "independent", "ip2p_shared": "shared"}
 METRICS = {
     "clip_direction_tiny": True,
     "clip_image_tiny": True,
@@ -76,57 +65,25 @@ def side_by_side(sampler: InstructPix2PixSampler, data: EditData, prompt: str) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--first", type=int, default=0, help="number of the first panorama")
-    parser.add_argument("--scenes", type=int, default=20, help="panoramas")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser = arguments(__doc__, "outputs/compare_panorama.jsonl", seeds=1, one=2, many=2)
     parser.add_argument("--width", type=int, default=256, help="in pixels; the height is 64")
     parser.add_argument("--ring", action="store_true", help="all the way round")
-    parser.add_argument("--one", type=int, default=2, help="instructions with one right answer")
-    parser.add_argument("--many", type=int, default=2, help="instructions with many")
-    parser.add_argument("--sampling-steps", type=int, default=20)
-    parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
-    parser.add_argument("--methods", nargs="+", default=[*DISTILLED, *SAMPLED])
-    parser.add_argument("--file", type=Path, default=Path("outputs/compare_panorama.jsonl"))
-    parser.add_argument("--table-only", action="store_true", help="show what is in the file")
-    parser.add_argument("overrides", nargs="*", help="config overrides for all methods")
     options = parser.parse_args()
-    quiet_libraries()
-    plan = Plan(
-        options.first,
-        options.scenes,
-        options.seeds,
-        options.methods,
-        lambda seed: world.edits_for(
-            world.sample_panorama(seed, options.width / 64, options.ring), plural=True
+
+    def edits_of(seed: int) -> tuple[world.Edit, ...]:
+        scene = world.sample_panorama(seed, options.width / 64, options.ring)
+        return world.edits_for(scene, plural=True)
+
+    subject = Subject(
+        edits_of=edits_of,
+        data_of=lambda cell: WorldPanorama(
+            cell.scene, cell.instruction, width=options.width, wrap=options.ring
         ),
-        options.one,
-        options.many,
+        sample=side_by_side,
+        metrics=METRICS,
+        overrides=("data=world_panorama",),
     )
-
-    def prepare():
-        bench = Bench(
-            DISTILLED,
-            SAMPLED,
-            side_by_side,
-            options.sampling_steps,
-            tuple(options.sampling_guidance),
-            ["data=world_panorama", *options.overrides],
-        )
-
-        def do(cell: Cell) -> dict[str, float]:
-            data = WorldPanorama(
-                cell.scene, cell.instruction, width=options.width, wrap=options.ring
-            )
-            return bench.run(cell.method, cell.seed, data)
-
-        return do
-
-    if not options.table_only:
-        fill(options.file, plan, prepare)
-    show(options.file, plan, METRICS)
+    compare(subject, options)
 
 
 if __name__ == "__main__":

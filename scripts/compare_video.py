@@ -18,22 +18,11 @@ stopped at any time and goes on where it was; files of several shares can be joi
 chosen on other clips than the table shows: those from --first 1000 on.
 """
 
-import argparse
-from pathlib import Path
-
-from comparison.bench import Bench
-from comparison.cells import Cell, Plan, fill
-from comparison.tables import show
+from comparison.command import Subject, arguments, compare
 
 from csd_lab import world
 from csd_lab.data import WorldClip
-from csd_lab.launch import quiet_libraries
 
-DISTILLED = {
-    "csd_edit": [],
-    "identity": ["kernel=identity", "method.distiller.normalize=row"],
-}
-SAMPLED = {"ip2p": "independent", "ip2p_shared": "shared"}
 METRICS = {
     "clip_direction_tiny": True,
     "psnr_target": True,
@@ -50,48 +39,16 @@ METRICS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--first", type=int, default=0, help="number of the first clip")
-    parser.add_argument("--scenes", type=int, default=20, help="clips")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser = arguments(__doc__, "outputs/compare_video.jsonl", seeds=2, one=4, many=3)
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--sampling-steps", type=int, default=20)
-    parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
-    parser.add_argument("--methods", nargs="+", default=[*DISTILLED, *SAMPLED])
-    parser.add_argument("--file", type=Path, default=Path("outputs/compare_video.jsonl"))
-    parser.add_argument("--table-only", action="store_true", help="show what is in the file")
-    parser.add_argument("overrides", nargs="*", help="config overrides for all methods")
     options = parser.parse_args()
-    quiet_libraries()
-    plan = Plan(
-        options.first,
-        options.scenes,
-        options.seeds,
-        options.methods,
-        lambda seed: world.edits_for(world.sample_scene(seed)),
+    subject = Subject(
+        edits_of=lambda seed: world.edits_for(world.sample_scene(seed)),
+        data_of=lambda cell: WorldClip(cell.scene, cell.instruction, frames=options.frames),
+        sample=lambda sampler, data, prompt: sampler(data.frames, prompt),
+        metrics=METRICS,
     )
-
-    def prepare():
-        bench = Bench(
-            DISTILLED,
-            SAMPLED,
-            lambda sampler, data, prompt: sampler(data.frames, prompt),
-            options.sampling_steps,
-            tuple(options.sampling_guidance),
-            options.overrides,
-        )
-
-        def do(cell: Cell) -> dict[str, float]:
-            data = WorldClip(cell.scene, cell.instruction, frames=options.frames)
-            return bench.run(cell.method, cell.seed, data)
-
-        return do
-
-    if not options.table_only:
-        fill(options.file, plan, prepare)
-    show(options.file, plan, METRICS)
+    compare(subject, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Tables of a comparison: means with 95 % intervals, and paired differences to the first method."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ def per_scene(rows: Rows, method: str, metric: str) -> dict[int, float]:
     return {scene: float(np.mean(each)) for scene, each in values.items()}
 
 
-def table(rows: Rows, methods: Sequence[str], metrics: dict[str, bool], title: str) -> Table:
+def table(rows: Rows, methods: Sequence[str], metrics: Mapping[str, bool], title: str) -> Table:
     """Means with intervals, and below each the paired difference to the first method.
 
     Args:
@@ -59,20 +59,18 @@ def table(rows: Rows, methods: Sequence[str], metrics: dict[str, bool], title: s
     return out
 
 
-def show(path: Path, plan: Plan, metrics: dict[str, bool], columns: Collection[str] = ()) -> None:
+def show(path: Path, plan: Plan, metrics: Mapping[str, bool]) -> None:
     """Print what a file holds of a plan, instructions with one and with many answers apart.
 
     Args:
         path: the file.
         plan: which cells of it.
         metrics: those to show, each with whether higher is better.
-        columns: only these of them; empty: all.
     """
     chosen = {cell for cell, _ in plan.cells()}
     rows = [row for row in read(path) if cell_of(row) in chosen]
-    kept = {name: up for name, up in metrics.items() if not columns or name in columns}
     console = Console(width=240)
     for many, title in ((False, "one right answer"), (True, "many right answers")):
         part = [row for row in rows if row["many"] is many]
         if part:
-            console.print(table(part, plan.methods, kept, f"{title}: {len(part)} edits"))
+            console.print(table(part, plan.methods, metrics, f"{title}: {len(part)} edits"))

@@ -27,6 +27,8 @@ def test_quoted_text_comes_back_as_it_was(text):
 def test_a_path_of_data_implies_reading_a_file():
     assert prepare(["data.path=a clip, (1).mp4"]) == ["data=file", "data.path='a clip, (1).mp4'"]
     assert prepare(["data=file", "data.path=x"]) == ["data=file", "data.path='x'"]
+    assert prepare(["data.path=a.JPG"]) == ["data=image", "data.path='a.JPG'"]
+    assert prepare(["data.path='a b.tif'"]) == ["data=image", "data.path='a b.tif'"]
 
 
 @pytest.mark.parametrize("argument", ["prompt='a b'", 'prompt="a"', "prompt=[a,b]", "prompt=null"])
