@@ -97,7 +97,7 @@ def begin(run: Run, config: DictConfig, folder: RunFolder, checkpoint: Path | No
     Raises:
         Exception: what failed, on one of several ranks.
     """
-    facts = describe(config, run.data.task)
+    facts = describe(config, run.data)
     if run.trainer.is_global_zero:
         if checkpoint is None:
             folder.checkpoint.unlink(missing_ok=True)  # of a former run, whom none may go on with
@@ -170,12 +170,12 @@ def launch_rank(config: str, root: Path, checkpoint: Path | None) -> Ending:
 
 def finish_ranks(config: DictConfig, folder: RunFolder, ending: Ending) -> None:
     """Write the page of a run whose ranks ended without an ending of their own."""
-    task = instantiate(config.data).task
-    facts = describe(config, task)
+    data: EditData = instantiate(config.data)
+    facts = describe(config, data)
     progress = read_progress(folder.progress)
     step = progress.step if progress else 0
     status: Status = "failed" if ending.code == 1 else "interrupted"
-    tell(folder, task, (step, all_steps(config)), facts, status, ending.error)
+    tell(folder, data.task, (step, all_steps(config)), facts, status, ending.error)
     if status == "failed":
         print(f"csd-lab: {ending.error} (details: {folder.log})", file=sys.stderr)
     loggers = [instantiate(part, folder=folder.root) for part in config.logger.values() if part]
@@ -383,16 +383,18 @@ def prompt_for(prior: Prior, task: EditTask) -> str:
     return task.instruction
 
 
-def describe(config: DictConfig, task: EditTask) -> dict[str, str]:
+def describe(config: DictConfig, data: EditData) -> dict[str, str]:
     """What a run is, in a few words each."""
-    prompts = prompts_in_turn(config)
+    task, prompts = data.task, prompts_in_turn(config)
     frames, _, height, width = task.source.shape
     guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
     size = f"{width} x {height}"
     return {
         "image" if frames == 1 else "clip": f"{task.name}, "
         + (size if frames == 1 else f"{frames} frames of {size}"),
+        **about_windows(data),
         "prompt": task.instruction or task.target_caption,
+        **about_regions(config),
         "method": config.choices.method,
         "kernel": config.choices.kernel,
         "guidance": f"{config.choices.guidance} ({guidance})",
@@ -400,6 +402,27 @@ def describe(config: DictConfig, task: EditTask) -> dict[str, str]:
         "steps": str(config.trainer.max_steps) + (" for each prompt" if prompts > 1 else ""),
         "seed": str(config.seed),
     }
+
+
+def about_windows(data: EditData) -> dict[str, str]:
+    """How many windows there are, how large, and how many a step; nothing where there are none."""
+    if data.windows is None:
+        return {}
+    boxes = data.windows.boxes
+    height, width = (int(side) for side in (boxes[:, 2:] - boxes[:, :2]).max(dim=0).values)
+    a_step = "all" if data.batch_size is None else str(data.batch_size)
+    return {"windows": f"{len(boxes)} of {width} x {height}, {a_step} of them a step"}
+
+
+def about_regions(config: DictConfig) -> dict[str, str]:
+    """Which prompt holds where; nothing where there are no regions."""
+    if not config.regions:
+        return {}
+    places = [
+        f"{region.prompt} ({', '.join(f'{k} {v}' for k, v in region.items() if k != 'prompt')})"
+        for region in config.regions
+    ]
+    return {"regions": "; ".join([*places, f"elsewhere {config.prompt or 'as it is'}"])}
 
 
 def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> Ending:
