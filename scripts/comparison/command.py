@@ -13,7 +13,7 @@ from .bench import Bench, Sample
 from .cells import Cell, Plan, fill
 from .tables import show
 
-DISTILLED = {
+DISTILLED: Mapping[str, tuple[str, ...]] = {
     "csd_edit": (),
     "identity": ("kernel=identity", "method.distiller.normalize=row"),
 }
@@ -29,6 +29,7 @@ class Subject(NamedTuple):
         sample: how it is edited by sampling.
         metrics: to show, each with whether higher is better.
         overrides: of the config, that choose the data.
+        distilled: config overrides of the methods that distil, by name.
     """
 
     edits_of: Callable[[int], Sequence[world.Edit]]
@@ -36,6 +37,7 @@ class Subject(NamedTuple):
     sample: Sample
     metrics: Mapping[str, bool]
     overrides: tuple[str, ...] = ()
+    distilled: Mapping[str, tuple[str, ...]] = DISTILLED
 
 
 def arguments(
@@ -60,7 +62,7 @@ def arguments(
     parser.add_argument("--many", type=int, default=many, help="instructions with many")
     parser.add_argument("--sampling-steps", type=int, default=20)
     parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
-    parser.add_argument("--methods", nargs="+", default=[*DISTILLED, *SAMPLED])
+    parser.add_argument("--methods", nargs="+", help="some of them, the one to compare with first")
     parser.add_argument("--file", type=Path, default=Path(file))
     parser.add_argument("--table-only", action="store_true", help="show what is in the file")
     parser.add_argument("overrides", nargs="*", help="config overrides for all methods")
@@ -74,7 +76,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
         options.first,
         options.scenes,
         options.seeds,
-        options.methods,
+        options.methods or [*subject.distilled, *SAMPLED],
         subject.edits_of,
         options.one,
         options.many,
@@ -82,7 +84,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 
     def prepare() -> Callable[[Cell], dict[str, float]]:
         bench = Bench(
-            DISTILLED,
+            subject.distilled,
             SAMPLED,
             subject.sample,
             options.sampling_steps,
