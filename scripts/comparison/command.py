@@ -84,7 +84,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 
     def prepare() -> Callable[[Cell], dict[str, float]]:
         bench = Bench(
-            subject.distilled,
+            {name: own for name, own in subject.distilled.items() if name in plan.methods},
             SAMPLED,
             subject.sample,
             options.sampling_steps,
