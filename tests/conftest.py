@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # rounding depends on it: here, a
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 TEXT_LENGTH = 16
+
+
+@pytest.fixture(autouse=True)
+def no_wandb_service_is_left() -> Iterator[None]:
+    """Programs that a later test starts would use the service of this process, and end it."""
+    yield
+    if "wandb" in sys.modules:
+        sys.modules["wandb"].teardown()
 
 
 def tiny_tokenizer(folder: Path) -> CLIPTokenizerFast:
