@@ -9,7 +9,7 @@ Methods, all with the same prior and metrics; distillations with the default gui
 the guidance that suits it better (--sampling-guidance):
 
     csd_edit     CSD-Edit as configured by default, overlapping windows as particles
-    narrow       the same with a kernel of a quarter of the bandwidth
+    wide         the same with twice the bandwidth, as clips have it
     identity     the same windows without a kernel, at the same step size
     ip2p         Instruct-Pix2Pix sampling of windows side by side, independent noise
     ip2p_shared  the same with one noise for all windows
@@ -83,7 +83,7 @@ def main() -> None:
         sample=side_by_side,
         metrics=METRICS,
         overrides=("data=world_panorama",),
-        distilled={**DISTILLED, "narrow": ("kernel.bandwidth.scale=0.5",)},
+        distilled={**DISTILLED, "wide": ("kernel=rbf",)},
     )
     compare(subject, options)
 
