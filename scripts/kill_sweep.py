@@ -1,6 +1,6 @@
 """Kills a sweep again and again, and looks whether its results are those of an undisturbed one.
 
-    python scripts/kill_sweep.py --folder /tmp/kills               # 20 kills, 8 to 15 minutes
+    python scripts/kill_sweep.py --folder /tmp/kills               # 20 kills, about 12 minutes
     python scripts/kill_sweep.py --folder /tmp/kills2 --kills 60 --seed 3
 
 Twelve jobs in seconds each, two of them on two ranks, run first in FOLDER/undisturbed (an earlier
@@ -539,7 +539,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="to be made; see above")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of victims and moments")
-    parser.add_argument("--steps", type=int, default=80, help="of each job")
+    parser.add_argument("--steps", type=int, default=900, help="of each job")
     options = parser.parse_args()
     folder = options.folder.resolve()
     disturbed = folder / "disturbed"
