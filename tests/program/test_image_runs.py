@@ -44,7 +44,7 @@ def test_a_run_on_a_panorama_of_the_world(csd_lab, tmp_path, wrap):
     size = ("data.height=16", "data.width=64", f"data.wrap={wrap}")
     outcome = csd_lab("data=world_panorama", "prompt='make it night'", *size, *LIGHT)
     assert outcome.code == 0, outcome.err
-    count = 4 if wrap == "true" else 1  # of 16 latents, as wide as the canvas, every 4 around a ring
+    count = 4 if wrap == "true" else 1  # as wide as the canvas; every 4 latents around a ring
     assert f"{count} of " in outcome.out
     folder = RunFolder(tmp_path / "run")
     for path in (folder.source_image, folder.edited_image, folder.answer_image):
