@@ -1,0 +1,122 @@
+"""What a composed config says: looked at before anything is built, and told in a few words."""
+
+import re
+from typing import get_args
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from csd_lab.data import EditData
+from csd_lab.distill.noise import NoiseMode
+
+
+def check(config: DictConfig) -> None:
+    """Look at the plain values that no constructor looks at.
+
+    Raises:
+        ValueError: names the setting, what is allowed, and what was given.
+    """
+    if OmegaConf.is_missing(config, "prompt"):
+        raise ValueError("prompt must say what to do, such as prompt='make it night', got '???'.")
+    check_prompt(config)
+    steps = config.trainer.max_steps
+    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
+        raise ValueError(f"trainer.max_steps must be a whole number of at least 1, got {steps!r}.")
+    if config.method.noise not in get_args(NoiseMode):
+        raise ValueError(
+            f"method.noise must be one of {get_args(NoiseMode)}, got {config.method.noise!r}."
+        )
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed must be a whole number in [0, 2**32), got {config.seed!r}.")
+
+
+def check_prompt(config: DictConfig) -> None:
+    """Look at what is to be done.
+
+    Raises:
+        ValueError: if it is no text and no list of texts, or empty.
+    """
+    prompts = config.prompt if isinstance(config.prompt, ListConfig) else [config.prompt]
+    if config.prompt is not None and (
+        not prompts or not all(isinstance(prompt, str) for prompt in prompts)
+    ):
+        kind = type(OmegaConf.to_object(config).get("prompt")).__name__  # type: ignore[union-attr]
+        raise ValueError(
+            f"prompt must be text, got {kind}; put it in quotes. A list of texts in quotes is "
+            "followed one after the other."
+        )
+    if any(isinstance(prompt, str) and not prompt.strip() for prompt in prompts):
+        raise ValueError("prompt must not be empty; say what to do: prompt='make it night'.")
+
+
+def prompts_in_turn(config: DictConfig) -> int:
+    """How many prompts are followed one after the other."""
+    return len(config.prompt) if isinstance(config.prompt, ListConfig) else 1
+
+
+def all_steps(config: DictConfig) -> int:
+    """How many steps a run takes in all: ``trainer.max_steps`` for each prompt."""
+    steps: int = config.trainer.max_steps
+    return steps * prompts_in_turn(config)
+
+
+def several(trainer: DictConfig) -> int:
+    """How many ranks a trainer wants; 0 if it wants one, which is this process.
+
+    Raises:
+        ValueError: if the devices are no number, no list, and not "auto".
+    """
+    devices = str(trainer.devices).strip("[]").replace(" ", "")
+    if devices in ("auto", "-1"):
+        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
+        count = torch.cuda.device_count() if on_gpus else 1
+    elif not re.fullmatch(r"\d+(,\d+)*,?", devices):
+        raise ValueError(
+            f"trainer.devices must be how many, a list of them, or auto, got {trainer.devices!r}."
+        )
+    else:
+        listed = "," in devices or isinstance(trainer.devices, ListConfig)
+        count = len(devices.strip(",").split(",")) if listed else int(devices)
+    return count if count > 1 else 0
+
+
+def describe(config: DictConfig, data: EditData) -> dict[str, str]:
+    """What a run is, in a few words each."""
+    task, prompts = data.task, prompts_in_turn(config)
+    frames, _, height, width = task.source.shape
+    guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
+    size = f"{width} x {height}"
+    return {
+        "image" if frames == 1 else "clip": f"{task.name}, "
+        + (size if frames == 1 else f"{frames} frames of {size}"),
+        **about_windows(data),
+        "prompt": task.instruction or task.target_caption,
+        **about_regions(config),
+        "method": config.choices.method,
+        "kernel": config.choices.kernel,
+        "guidance": f"{config.choices.guidance} ({guidance})",
+        "prior": config.choices.prior,
+        "steps": str(config.trainer.max_steps) + (" for each prompt" if prompts > 1 else ""),
+        "seed": str(config.seed),
+    }
+
+
+def about_windows(data: EditData) -> dict[str, str]:
+    """How many windows there are, how large, and how many a step; nothing where there are none."""
+    if data.windows is None:
+        return {}
+    boxes = data.windows.boxes
+    height, width = (int(side) for side in (boxes[:, 2:] - boxes[:, :2]).max(dim=0).values)
+    a_step = "all" if data.batch_size is None else str(data.batch_size)
+    return {"windows": f"{len(boxes)} of {width} x {height}, {a_step} of them a step"}
+
+
+def about_regions(config: DictConfig) -> dict[str, str]:
+    """Which prompt holds where; nothing where there are no regions."""
+    if not config.regions:
+        return {}
+    places = [
+        f"{region.prompt} ({', '.join(f'{k} {v}' for k, v in region.items() if k != 'prompt')})"
+        for region in config.regions
+    ]
+    return {"regions": "; ".join([*places, f"elsewhere {config.prompt or 'as it is'}"])}
