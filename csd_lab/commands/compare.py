@@ -99,8 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unit",
         type=_names,
-        help="settings that say which scene a run is about, with commas (default: data.clip_seed "
-        "or data.path)",
+        help="settings that say which scene a run is about, with commas (default: data.clip_seed, "
+        "data.scene_seed or data.path)",
     )
     media = parser.add_mutually_exclusive_group()
     media.add_argument(

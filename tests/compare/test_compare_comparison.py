@@ -28,6 +28,17 @@ def test_the_default_is_by_the_parts_that_differ(runs):
     assert [g.label for g in comparison.groups][:2] == ["csd · imq", "csd · rbf"]
 
 
+def test_panoramas_are_told_apart_by_their_scene(maker, tmp_path):
+    for method in ("csd_edit", "dds"):
+        for clip in (1, 2):
+            root = maker.make(tmp_path / f"{method}-{clip}", method=method, clip=clip)
+            config = root / "config.yaml"
+            config.write_text(config.read_text().replace("clip_seed", "scene_seed"))
+    comparison = Comparison(load_runs(tmp_path))
+    assert comparison.unit == ("data.scene_seed",)
+    assert [comparison.scenes(g) for g in comparison.groups] == [2, 2]
+
+
 @pytest.mark.parametrize("metric", ["psnr_answer", "agreement", "lpips_consecutive_tiny"])
 @pytest.mark.parametrize("by", [["method"], ["kernel"], ["seed"], ["method", "kernel"]])
 def test_means_are_those_of_pandas(runs, by, metric):
