@@ -1,11 +1,11 @@
 """Gives a real clip some looks with `csd-lab`, and measures how near they come to the exact ones.
 
     python scripts/compare_looks.py clip.mp4
-    python scripts/compare_looks.py frames/ --looks sepia warm -- data.batch_size=4
+    python scripts/compare_looks.py frames/ data.batch_size=4 --looks sepia warm
 
 A look is a function of one pixel's colour, so that its exact result is known on any picture. Every
-look is a run of the program, with the exact clip as `data.target`; what follows `--` goes to all
-runs. The table says, in dB: how near the source is to the exact look, how near the autoencoder
+look is a run of the program, with the exact clip as `data.target`; overrides beside the clip go to
+all runs. The table says, in dB: how near the source is to the exact look, how near the autoencoder
 alone could come, and how near the edit came. Runs that are there already are not done again.
 """
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--looks", nargs="+", default=["sepia", "dark", "negative"])
     parser.add_argument("--folder", type=Path, default=Path("outputs/looks"))
-    parser.add_argument("overrides", nargs="*", help="config overrides for all runs, after --")
+    parser.add_argument("overrides", nargs="*", help="config overrides for all runs")
     options = parser.parse_args()
     frames = read_media(options.clip).frames
     table = Table("look", "source, dB", "autoencoder, dB", "edited, dB")
