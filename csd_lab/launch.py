@@ -1,8 +1,4 @@
-"""From a composed config to objects, from objects to a finished run folder.
-
-The only place besides :mod:`csd_lab.cli` that knows Hydra. Parts are built cheapest first, so that
-wrong input is told before a network is loaded.
-"""
+"""From a composed config to a finished run folder, in this process or in several."""
 
 import json
 import logging
@@ -10,33 +6,29 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import pytorch_lightning as pl
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from csd_lab.build import Run, build
 from csd_lab.callbacks import (
-    AtomicCheckpoints,
     GracefulStop,
-    ProgressFile,
     finish_abandoned_wandb,
     finish_wandb,
     write_page,
 )
-from csd_lab.data import CanvasData, EditData
+from csd_lab.data import EditData
 from csd_lab.files import atomic_path
 from csd_lab.messages import WRONG_INPUT, one_line
-from csd_lab.particles import CanvasParticles, LatentParticles, OptimizerFactory, ParticleModule
-from csd_lab.priors import Prior
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
@@ -48,19 +40,11 @@ from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)
 
-GROUPS = ("modality", "method", "kernel", "guidance", "prior", "data", "optimizer")
+GROUPS = ("modality", "method", "kernel", "guidance", "sampler", "prior", "data", "optimizer")
 """Config groups whose choices say what a run is."""
 
 RESUMABLE = ("trainer", "callbacks", "logger", "metrics")
 """Groups whose settings may change when a run goes on; the others make it another run."""
-
-
-class Run(NamedTuple):
-    """The objects of one run."""
-
-    data: EditData
-    module: ParticleModule
-    trainer: pl.Trainer
 
 
 class RefusedError(ValueError):
@@ -201,115 +185,6 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
     saved.resume = None
     return saved
-
-
-def build(config: DictConfig, folder: RunFolder) -> Run:
-    """Make the objects of a run, cheapest first.
-
-    Raises:
-        ValueError: if any part refuses its settings or its input.
-    """
-    pl.seed_everything(config.seed, verbose=False)
-    data: EditData = instantiate(config.data)
-    trainer = instantiate(
-        config.trainer,
-        max_steps=all_steps(config),
-        default_root_dir=folder.root,
-        callbacks=[
-            *(instantiate(part) for part in config.callbacks.values() if part),
-            ProgressFile(),
-        ],
-        plugins=[AtomicCheckpoints()],
-        logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
-    )
-    if trainer.strategy.root_device.type == "cuda":
-        torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
-    particles = instantiate(config.modality)
-    rehearse(particles.keywords["optimizer"])
-    check_together(particles.func, data)
-    _ = data.task  # a clip that cannot be decoded is told before networks are loaded
-    prior: Prior = instantiate(config.prior)
-    return Run(data, particles_of(config, data, prior, particles), trainer)
-
-
-def particles_of(
-    config: DictConfig, data: EditData, prior: Prior, make: Callable[..., LatentParticles]
-) -> LatentParticles:
-    """The particles of a task, whose data then give batches of them.
-
-    Args:
-        config: of the run.
-        data: the task.
-        prior: of the run.
-        make: what ``config.modality`` is instantiated as.
-
-    Raises:
-        ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
-    """
-    data.fit_to(prior.size_multiple)
-    module = make(
-        frames=data.frames,
-        prompt=prompts_for(config, prior, data.task),
-        wrap=data.wrap,
-        steps_per_prompt=config.trainer.max_steps,
-        prior=prior,
-    )
-    if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
-        data.lay_windows(module.grid, prior.latent_scale)
-    return module
-
-
-def check_together(modality: type[ParticleModule], data: EditData) -> None:
-    """Check that a modality is one of what the data hold.
-
-    Raises:
-        ValueError: if windows are to be laid over a clip.
-    """
-    if issubclass(modality, CanvasParticles) and not isinstance(data, CanvasData):
-        raise ValueError(
-            "modality must be video for a clip, whose frames are the particles; windows are for "
-            "one image: data=image or data=world_panorama."
-        )
-
-
-def rehearse(optimizer: OptimizerFactory) -> None:
-    """Make the optimiser once for nothing, so that it refuses bad settings early.
-
-    Raises:
-        ValueError: if it does.
-    """
-    optimizer([torch.nn.Parameter(torch.zeros(1))])
-
-
-def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple[str, ...]:
-    """What the particles are to follow: a text, or several one after the other.
-
-    Raises:
-        ValueError: if the task lacks what the prior reads.
-    """
-    if config.regions:  # what they leave is kept as it is, if nothing is said of it
-        return config.prompt or ""
-    if isinstance(config.prompt, ListConfig):
-        return tuple(config.prompt)
-    return prompt_for(prior, task)
-
-
-def prompt_for(prior: Prior, task: EditTask) -> str:
-    """The text that the prior reads: the instruction, or the caption of the result.
-
-    A prior that reads captions takes the instruction for one where there is no caption.
-
-    Raises:
-        ValueError: if the task lacks it.
-    """
-    if prior.reads == "caption":
-        return task.target_caption or task.instruction
-    if not task.instruction:
-        raise ValueError(
-            f"prompt must say what to do, since {type(prior).__name__} reads instructions, such as "
-            "prompt='make it night'."
-        )
-    return task.instruction
 
 
 def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> Ending:

@@ -93,11 +93,21 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
         "prompt": task.instruction or task.target_caption,
         **about_regions(config),
         "method": config.choices.method,
-        "kernel": config.choices.kernel,
+        **about_method(config),
         "guidance": f"{config.choices.guidance} ({guidance})",
         "prior": config.choices.prior,
         "steps": str(config.trainer.max_steps) + (" for each prompt" if prompts > 1 else ""),
         "seed": str(config.seed),
+    }
+
+
+def about_method(config: DictConfig) -> dict[str, str]:
+    """The parts that the method has, and others have not."""
+    parts = {"kernel": "kernel", "scheduler": "sampler"}
+    return {
+        group: config.choices[group]
+        for part, group in parts.items()
+        if part in config.method.distiller
     }
 
 

@@ -5,27 +5,24 @@
     python scripts/compare_panorama.py --first 10 --scenes 10 --file half.jsonl   # a share
     python scripts/compare_panorama.py --table-only
 
-Methods, all with the same prior and metrics; distillations with the default guidance, sampling with
-the guidance that suits it better (--sampling-guidance):
+Methods, all with the same guidance and metrics:
 
     csd_edit     CSD-Edit as configured by default, overlapping windows as particles
     wide         the same with twice the bandwidth, as clips have it
     identity     the same windows without a kernel, at the same step size
     ip2p         Instruct-Pix2Pix sampling of windows side by side, independent noise
     ip2p_shared  the same with one noise for all windows
+    multidiffusion  the same windows as csd_edit, their sampling steps averaged
+    synctweedies    the same, their clean estimates averaged
 
 Every finished cell (method, panorama, instruction, seed) is a line of a file, so that the script
 can be stopped at any time and goes on where it was; files of several shares can be joined.
 """
 
-import torch
-from comparison.command import DISTILLED, Subject, arguments, compare
-from torch import Tensor
+from comparison.command import METHODS, Subject, arguments, compare
 
 from csd_lab import world
-from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
-from csd_lab.canvas import WindowGrid
-from csd_lab.data import CanvasData, EditData, WorldPanorama
+from csd_lab.data import WorldPanorama
 
 METRICS = {
     "clip_direction_tiny": True,
@@ -44,27 +41,6 @@ METRICS = {
 """Each with whether higher is better."""
 
 
-def side_by_side(sampler: InstructPix2PixSampler, data: EditData, prompt: str) -> Tensor:
-    """Windows of the prior's size, each sampled alone, put back beside each other."""
-    assert isinstance(data, CanvasData)
-    frames, prior = data.frames, sampler.prior
-    assert prior.native_size is not None
-    size = (prior.native_size[0], prior.native_size[1])
-    factor = prior.latent_scale
-    height, width = frames.shape[2] // factor, frames.shape[3] // factor
-    grid = WindowGrid(height, width, size, size, data.wrap)
-    data.lay_windows(grid, factor)
-    ids = torch.arange(len(grid))
-    pixels = WindowGrid(
-        *frames.shape[2:],
-        window=(size[0] * factor, size[1] * factor),
-        stride=(size[0] * factor, size[1] * factor),
-        wrap=data.wrap,
-    )
-    edited = sampler(pixels.crop(frames, ids), prompt)
-    return pixels.average(pixels.lay(edited, ids), ids)
-
-
 def main() -> None:
     parser = arguments(__doc__, "outputs/compare_panorama.jsonl", seeds=1, one=2, many=2)
     parser.add_argument("--width", type=int, default=256, help="in pixels; the height is 64")
@@ -80,10 +56,14 @@ def main() -> None:
         data_of=lambda cell: WorldPanorama(
             cell.scene, cell.instruction, width=options.width, wrap=options.ring
         ),
-        sample=side_by_side,
         metrics=METRICS,
         overrides=("data=world_panorama",),
-        distilled={**DISTILLED, "wide": ("kernel=rbf",)},
+        methods={
+            **METHODS,
+            "multidiffusion": ("method=multidiffusion",),
+            "synctweedies": ("method=synctweedies",),
+            "wide": ("kernel=rbf",),
+        },
     )
     compare(subject, options)
 

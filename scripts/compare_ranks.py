@@ -24,8 +24,9 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
+from csd_lab.build import build
 from csd_lab.composition import config_folder
-from csd_lab.launch import build, quiet_libraries
+from csd_lab.launch import quiet_libraries
 from csd_lab.processes import supervise
 from csd_lab.run_folder import RunFolder
 

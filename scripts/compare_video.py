@@ -5,8 +5,7 @@
     python scripts/compare_video.py --first 10 --scenes 10 --file half.jsonl   # a share of the work
     python scripts/compare_video.py --table-only
 
-Methods, all with the same prior and metrics; distillations with the default guidance, sampling with
-the guidance that suits it better (--sampling-guidance):
+Methods, all with the same guidance and metrics:
 
     csd_edit     CSD-Edit as configured by default
     identity     the same distillation with the identity kernel, at the same step size
@@ -45,7 +44,6 @@ def main() -> None:
     subject = Subject(
         edits_of=lambda seed: world.edits_for(world.sample_scene(seed)),
         data_of=lambda cell: WorldClip(cell.scene, cell.instruction, frames=options.frames),
-        sample=lambda sampler, data, prompt: sampler(data.frames, prompt),
         metrics=METRICS,
     )
     compare(subject, options)

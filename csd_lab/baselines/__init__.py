@@ -1,1 +1,22 @@
-"""Methods that sample where this package's own distil: what they are compared with."""
+"""Methods that sample instead of optimise: one file a method.
+
+Each is a :class:`csd_lab.distill.Sampler`, so that it runs as ``method=<name>`` on the same
+particles, data, metrics and pages as the methods that distil.
+"""
+
+from csd_lab.baselines.base import ScheduledSampler, sample_images
+from csd_lab.baselines.instruct_pix2pix import InstructPix2Pix
+from csd_lab.baselines.multidiffusion import MultiDiffusion
+from csd_lab.baselines.schedulers import SCHEDULERS, DiffusersScheduler, SchedulerFactory
+from csd_lab.baselines.synctweedies import SyncTweedies
+
+__all__ = [
+    "SCHEDULERS",
+    "DiffusersScheduler",
+    "InstructPix2Pix",
+    "MultiDiffusion",
+    "ScheduledSampler",
+    "SchedulerFactory",
+    "SyncTweedies",
+    "sample_images",
+]

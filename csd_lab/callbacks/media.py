@@ -1,25 +1,25 @@
 """Videos and pictures of a run: previews on the way, the edited clip beside others at the end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from csd_lab.baselines.instruct_pix2pix import InstructPix2PixSampler
+from csd_lab.baselines import ScheduledSampler, sample_images
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact, edit_data, particle_module
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.data import CanvasData, EditData, write_image, write_video
+from csd_lab.distill import particle_noise
 from csd_lab.metrics.answers import answer_frames
-from csd_lab.priors import Prior
 from csd_lab.report import contact_sheet, side_by_side
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact
 
 SOURCE, EDITED, ANSWER = "source", "edited", "right answer"
-SamplerFactory = Callable[[Prior], InstructPix2PixSampler]
 
 
 @final
@@ -64,10 +64,10 @@ class WriteMedia(pl.Callback):
     edited image and right answer are written as PNG files of the source's own size.
 
     Args:
-        alone: makes the sampler of single frames from the prior; None: leave that out.
+        alone: samples single frames; None: leave that out.
     """
 
-    def __init__(self, alone: SamplerFactory | None = None) -> None:
+    def __init__(self, alone: ScheduledSampler | None = None) -> None:
         self.alone = alone
 
     @rank_zero_only
@@ -98,9 +98,12 @@ class WriteMedia(pl.Callback):
             or particles.prior.reads != "instruction"
         ):
             return {}
-        data = edit_data(trainer)
+        data, prior = edit_data(trainer), particles.prior
         frames = data.frames.to(particles.device)
-        edited = self.alone(particles.prior)(frames, result.task.instruction)
+        shape = prior.latent_channels, *(side // prior.latent_scale for side in frames.shape[2:])
+        ids = torch.arange(len(frames))
+        noise = particle_noise(self.alone.seed, 0, ids, shape, self.alone.noise).to(frames)
+        edited = sample_images(self.alone, prior, frames, result.task.instruction, noise)
         return {"each frame alone": data.restore(edited.float().cpu())}
 
 

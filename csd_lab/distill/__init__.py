@@ -8,6 +8,7 @@ noise       randomness as a function of (seed, step, particle)
 guidance    branches of a noise prediction and their coefficients
 residuals   guided prediction less a baseline
 distillers  residuals and a kernel -> gradients of the particles
+sampling    a sampler's steps as gradients of the particles
 """
 
 from csd_lab.distill.distillers import (
@@ -49,6 +50,7 @@ from csd_lab.distill.residuals import (
     ResidualRule,
     SourceResidual,
 )
+from csd_lab.distill.sampling import Need, Sampler
 from csd_lab.distill.schedules import (
     AlphaSigmaSquared,
     AnnealedTimesteps,
@@ -80,6 +82,7 @@ __all__ = [
     "Kernel",
     "KernelOutput",
     "Mean",
+    "Need",
     "NoisePredictor",
     "NoiseResidual",
     "NoiseSchedule",
@@ -90,6 +93,7 @@ __all__ = [
     "Request",
     "Residual",
     "ResidualRule",
+    "Sampler",
     "ScoreDistillation",
     "SigmaSquared",
     "SourceResidual",

@@ -61,14 +61,12 @@ class Distiller(ABC):
     ``residual`` evaluates the network: each process for its own particles. ``combine`` is cheap
     and sees the residuals of all particles. Calling the distiller does both.
 
-    Args:
-        residual: guided prediction less a baseline.
-        weight: w(t).
+    A subclass evaluates the network in ``evaluate``, and makes gradients of it in ``combine``.
     """
 
-    def __init__(self, residual: ResidualRule, weight: Weight) -> None:
-        self.rule = residual
-        self.weight = weight
+    @abstractmethod
+    def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """The residual of particles that were looked at."""
 
     @final
     @torch.no_grad()
@@ -99,7 +97,7 @@ class Distiller(ABC):
         """
         particles = Particles(x, source, conditioning, noise, t)
         _check(particles)
-        return self.rule(prior, particles)
+        return self.evaluate(prior, particles)
 
     @abstractmethod
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
@@ -126,8 +124,26 @@ class Distiller(ABC):
         return self.combine(residual, prior.schedule, t)
 
 
+class WeightedDistiller(Distiller, ABC):
+    """A distiller whose residual follows a rule, and whose gradient has a weight.
+
+    Args:
+        residual: guided prediction less a baseline.
+        weight: w(t).
+    """
+
+    def __init__(self, residual: ResidualRule, weight: Weight) -> None:
+        self.rule = residual
+        self.weight = weight
+
+    @final
+    def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """What the rule says."""
+        return self.rule(prior, particles)
+
+
 @final
-class ScoreDistillation(Distiller):
+class ScoreDistillation(WeightedDistiller):
     """gradient_i = w(t) delta_i: each particle by itself.
 
     SDS with a ``NoiseResidual``, DDS with a ``SourceResidual``.
@@ -141,12 +157,12 @@ class ScoreDistillation(Distiller):
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
         """The gradient of all particles; arguments as in ``Distiller``."""
         gradient = self.weight(schedule, t) * residual.delta
-        scalars = {"gradient_norm": _mean_norm(gradient)}
+        scalars = {"gradient_norm": mean_norm(gradient)}
         return Distillation(gradient.to(residual.x_t.dtype), scalars, None)
 
 
 @final
-class CollaborativeScoreDistillation(Distiller):
+class CollaborativeScoreDistillation(WeightedDistiller):
     """SVGD on the noisy particles, their residuals in the place of scores.
 
     CSD with a ``NoiseResidual``, CSD-Edit with a ``SourceResidual``. One particle gives
@@ -202,9 +218,9 @@ class CollaborativeScoreDistillation(Distiller):
         repulsion = weight * self.repulsion * scale * direction.repulsion
         gradient = attraction + repulsion
         scalars = {
-            "gradient_norm": _mean_norm(gradient),
-            "attraction_norm": _mean_norm(attraction),
-            "repulsion_norm": _mean_norm(repulsion),
+            "gradient_norm": mean_norm(gradient),
+            "attraction_norm": mean_norm(attraction),
+            "repulsion_norm": mean_norm(repulsion),
             "bandwidth": direction.kernel.bandwidth,
             "effective_neighbours": effective_neighbours(direction.kernel.matrix),
             "mean_affinity": mean_affinity(direction.kernel.matrix),
@@ -235,7 +251,8 @@ def surrogate_loss(x: Tensor, gradient: Tensor) -> Tensor:
     return (at_least_float32(x) * gradient.detach()).sum()
 
 
-def _mean_norm(part: Tensor) -> Tensor:
+def mean_norm(part: Tensor) -> Tensor:
+    """Euclidean norm of each particle's part, (N, *), averaged over the particles: ()."""
     return torch.linalg.vector_norm(part.flatten(1), dim=1).mean()
 
 

@@ -25,7 +25,9 @@ path between ranks, and the sum over particles is one over ranks:
     \sum_i \nabla_i \frac{\partial x_i}{\partial \theta}
     = \sum_r \frac{\partial}{\partial \theta} \sum_{i \in S_r} \langle x_i, \nabla_i \rangle
 
-whatever the particles share of theta. DistributedDataParallel takes it, told to leave out its mean:
+whatever the particles share of theta. A sampler that couples particles within the network
+(:mod:`csd_lab.distill.sampling`) is evaluated by every rank for all of them instead.
+DistributedDataParallel takes the sum, told to leave out its mean:
 a mean times R would be rounded twice, while a sum with zeros is exact. What a network rounds
 differently in batches of another size is then all that tells several processes from one.
 A modality need not know about ranks.
@@ -48,6 +50,7 @@ from csd_lab.distill import (
     Distillation,
     Distiller,
     Residual,
+    Sampler,
     TimestepSampler,
     particle_noise,
     surrogate_loss,
@@ -89,18 +92,21 @@ class ParticleModule(pl.LightningModule, ABC):
     Args:
         prior: frozen model that predicts noise.
         distiller: turns noise predictions into a gradient on particles.
-        timesteps: draws t from (seed, step).
+        timesteps: draws t from (seed, step); None for a sampler, which has its own.
         optimizer: makes the optimiser from the parameters.
         scheduler: makes the learning-rate schedule, stepped once a step; None: constant.
         noise: ``independent`` for each particle, or ``shared`` by all.
         seed: of timesteps and noise.
+
+    Raises:
+        ValueError: if an argument is out of range, or the prior is not one for the distiller.
     """
 
     def __init__(
         self,
         prior: Prior,
         distiller: Distiller,
-        timesteps: TimestepSampler,
+        timesteps: TimestepSampler | None,
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory | None = None,
         noise: NoiseMode = "independent",
@@ -109,7 +115,12 @@ class ParticleModule(pl.LightningModule, ABC):
         super().__init__()
         if noise not in ("independent", "shared"):
             raise ValueError(f"noise must be 'independent' or 'shared', got {noise!r}.")
-        timesteps.check(prior.schedule)
+        if isinstance(distiller, Sampler):
+            distiller.bind(prior)
+        elif timesteps is None:
+            raise ValueError("timesteps must be given to a distiller, got None.")
+        else:
+            timesteps.check(prior.schedule)
         self.prior = prior
         self.distiller = distiller
         self.timesteps = timesteps
@@ -162,14 +173,12 @@ class ParticleModule(pl.LightningModule, ABC):
         shares = self._shares(batch)
         mine = shares[self.global_rank]
         x = self.render(mine) if len(mine) else self.render(batch[:1])[:0]  # ranks need a graph
-        t = self.timesteps(self.seed, step)
-        noise = particle_noise(
-            self.seed, step, mine, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
-        )
-        own = self.distiller.residual(
-            self.prior, x, self.source(mine), self.conditioning(mine), noise, t
-        )
-        residual = Residual(*(self._of_all(part, shares) for part in own))
+        t = self._timestep(step)
+        if isinstance(self.distiller, Sampler) and self.distiller.couples:
+            residual = self._residual(batch, self.render(batch), step, t)
+        else:
+            own = self._residual(mine, x, step, t)
+            residual = Residual(*(self._of_all(part, shares) for part in own))
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
         self._latest = Step(self.global_step, batch, t, residual, distillation)
         # rows are named by their step, however a run goes on
@@ -195,6 +204,22 @@ class ParticleModule(pl.LightningModule, ABC):
             )
         model.register_comm_hook(None, _sum_over_ranks)
 
+    def _timestep(self, step: int) -> Tensor:
+        """The timestep that all particles of a step share, ()."""
+        if isinstance(self.distiller, Sampler):
+            return self.distiller.timestep(step)
+        assert self.timesteps is not None  # the constructor has seen to it
+        return self.timesteps(self.seed, step)
+
+    def _residual(self, ids: Tensor, x: Tensor, step: int, t: Tensor) -> Residual:
+        """What the network says of the particles ``ids``, rendered as x, (N, C, h, w)."""
+        noise = particle_noise(
+            self.seed, step, ids, tuple(x.shape[1:]), self.noise, device=x.device, dtype=x.dtype
+        )
+        return self.distiller.residual(
+            self.prior, x, self.source(ids), self.conditioning(ids), noise, t
+        )
+
     def _shares(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The ids of each rank's particles."""
         ranks = 1 if self._trainer is None else self._trainer.world_size
@@ -213,7 +238,13 @@ class ParticleModule(pl.LightningModule, ABC):
 
     @final
     def configure_optimizers(self) -> Any:
-        """Optimiser over what the modality declares trainable, and its schedule by steps."""
+        """Optimiser over what the modality declares trainable, and its schedule by steps.
+
+        Raises:
+            ValueError: if a sampler's steps are not to be taken as they are.
+        """
+        if isinstance(self.distiller, Sampler):
+            check_unit_step(self._optimizer, self._scheduler)
         optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
         if self._scheduler is None:
             self._new = (deepcopy(optimizer.state_dict()), {})
@@ -239,6 +270,32 @@ class ParticleModule(pl.LightningModule, ABC):
         state = checkpoint["state_dict"]
         for key in [key for key in state if key.startswith("prior.")]:
             del state[key]
+        if isinstance(self.distiller, Sampler):
+            checkpoint["sampler"] = self.distiller.state_dict()
+
+    @final
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with the sampler's state."""
+        if isinstance(self.distiller, Sampler):
+            self.distiller.load_state_dict(checkpoint["sampler"])
+
+
+def check_unit_step(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None) -> None:
+    """Check that an optimiser's step is the gradient itself, and stays so.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    parameter = nn.Parameter(torch.zeros(2))
+    tried = optimizer([parameter])
+    for _ in range(2):
+        parameter.grad = torch.tensor([1.0, -2.0])
+        tried.step()
+    if scheduler is not None or parameter.tolist() != [-2.0, 4.0]:
+        raise ValueError(
+            "optimizer must be unit for a method that samples, whose steps are its own, got "
+            f"{type(tried).__name__} with other steps."
+        )
 
 
 def _sum_over_ranks(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:

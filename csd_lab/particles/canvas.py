@@ -19,11 +19,13 @@ on.
 from collections.abc import Sequence
 from typing import Any, final
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
 from csd_lab.canvas.windows import check_pair
+from csd_lab.distill import particle_noise
 from csd_lab.particles.latents import LatentParticles
 from csd_lab.types import Blend
 
@@ -97,6 +99,20 @@ class CanvasParticles(LatentParticles):
         if self.shares is None:
             return self.prompt
         return Blend((*self.region_prompts, self.prompt), self.shares[ids])
+
+    def whole(self, parts: Tensor, ids: Tensor) -> Tensor:
+        """The canvas of these windows, (1, C, H, W), their mean where they overlap."""
+        return self.grid.average(self.grid.lay(parts, ids), ids)
+
+    def starting_noise(self) -> Tensor:
+        """Noise of the canvas, (1, C, H, W); if it is shared, a window's, over and over."""
+        shared = self.noise == "shared"
+        size = self.grid.window if shared else (self.grid.height, self.grid.width)
+        first = torch.zeros(1, dtype=torch.int64)
+        noise = particle_noise(self.seed, 0, first, (self.latents.shape[1], *size))
+        rows = torch.arange(self.grid.height) % size[0]
+        columns = torch.arange(self.grid.width) % size[1]
+        return noise[:, :, rows][..., columns]
 
     def on_train_start(self) -> None:
         """Refuse steps whose windows are not all known at once.

@@ -9,7 +9,8 @@ next S follow y_2, and so on. When prompt p begins, with x the latents that prom
     s \leftarrow x, \qquad c \leftarrow \mathrm{condition}(\mathrm{decode}(x)),
 
 the optimiser and its learning rate are as new, and so is the stream of timesteps and noise: all is
-as in a run of its own, but that x goes on as it is, so that no further coding blurs it.
+as in a run of its own, but that x goes on as it is, so that no further coding blurs it. A sampler
+begins anew instead, from noise.
 """
 
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from csd_lab.distill import Sampler
 from csd_lab.particles.base import ParticleModule
 from csd_lab.types import Blend, Conditioning
 
@@ -90,6 +92,14 @@ class LatentParticles(ParticleModule, ABC):
     def texts(self, ids: Tensor) -> str | Blend:
         """What the particles ``ids`` follow now; of several prompts, :attr:`prompt`."""
 
+    @abstractmethod
+    def whole(self, parts: Tensor, ids: Tensor) -> Tensor:
+        """Latents of all images, (F, C, H, W), that have these parts, (N, C, h, w): all of them."""
+
+    @abstractmethod
+    def starting_noise(self) -> Tensor:
+        """Standard normal noise for all images, (F, C, H, W), on the CPU, as ``noise`` says."""
+
     @final
     @property
     def prompt(self) -> str:
@@ -112,9 +122,19 @@ class LatentParticles(ParticleModule, ABC):
         self.source_latents = self.original.clone()
         condition = self.prior.condition(self.frames, wrap=self.wrap)
         self.condition = None if condition is None else condition.clone()
-        self.latents.copy_(self.original)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Put the particles where the method has them begin, for the prompt whose turn it is."""
+        if not isinstance(self.distiller, Sampler):
+            self.latents.copy_(self.source_latents)
+            return
+        texts = Conditioning(self.prompt, self.source_prompt, self.negative_prompt, self.condition)
+        noise = self.starting_noise().to(self.latents)
+        self.latents.copy_(self.distiller.start(self.source_latents, noise, texts))
 
     @final
+    @torch.no_grad()
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Begin with the next prompt when it is its turn."""
         del batch, batch_idx
@@ -126,6 +146,7 @@ class LatentParticles(ParticleModule, ABC):
             self.source_latents = self.latents.detach().clone()
             self.condition = self.prior.condition(self.export(), wrap=self.wrap)
             self.stage = self.stage + 1
+            self._begin()
             self.renew_optimizer()
         self.origin = int(self.stage) * self.steps_per_prompt
 
@@ -148,8 +169,14 @@ class LatentParticles(ParticleModule, ABC):
     @final
     @torch.no_grad()
     def export(self) -> Tensor:
-        """Decoded images, (F, 3, H, W), in [0, 1]."""
-        return self.prior.decode(self.latents, wrap=self.wrap)
+        """Decoded images, (F, 3, H, W), in [0, 1]; on a sampler's way, of its clean estimate."""
+        return self.prior.decode(self._clean(), wrap=self.wrap)
+
+    def _clean(self) -> Tensor:
+        """Latents without noise, (F, C, H, W)."""
+        if not isinstance(self.distiller, Sampler) or self.distiller.done or self._latest is None:
+            return self.latents
+        return self.whole(self.latest.residual.x_0.to(self.latents), self.latest.ids)
 
     @final
     @torch.no_grad()

@@ -2,8 +2,10 @@
 
 from typing import final
 
+import torch
 from torch import Tensor
 
+from csd_lab.distill import particle_noise
 from csd_lab.particles.latents import LatentParticles
 
 
@@ -19,3 +21,12 @@ class VideoParticles(LatentParticles):
         """The same prompt for all frames."""
         del ids
         return self.prompt
+
+    def whole(self, parts: Tensor, ids: Tensor) -> Tensor:
+        """Latents of all frames, (F, C, h, w), from their parts in any order."""
+        return torch.empty_like(parts).index_copy(0, ids.to(parts.device), parts)
+
+    def starting_noise(self) -> Tensor:
+        """Noise of all frames, (F, C, h, w)."""
+        ids = torch.arange(len(self.frames))
+        return particle_noise(self.seed, 0, ids, tuple(self.latents.shape[1:]), self.noise)

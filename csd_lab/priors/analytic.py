@@ -127,6 +127,7 @@ class GaussianMixture(Prior):
         )
         self.shape = tuple(means.shape[1:])
         self.image_noise = image_noise
+        self.takes_image = image_noise is not None
         variances, basis = _spread(means, scales, covariances)
         centres = means.flatten(1)
         if basis is not None:

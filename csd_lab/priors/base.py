@@ -66,6 +66,7 @@ class Prior(nn.Module, ABC):
 
     Attributes:
         reads: what its texts are, the ``caption`` of a result or an ``instruction``.
+        takes_image: whether it is conditioned on an image, besides the text.
         samples_evaluated: samples that ``predict_noise`` has evaluated so far, over all branches.
 
     Raises:
@@ -73,6 +74,7 @@ class Prior(nn.Module, ABC):
     """
 
     reads: ClassVar[Literal["caption", "instruction"]] = "caption"
+    takes_image: bool = False
 
     def __init__(
         self,

@@ -40,6 +40,7 @@ class InstructPix2Pix(LatentDiffusion):
     """
 
     reads = "instruction"
+    takes_image = True
     embedded = "instruct_pix2pix"
     input_latents = 2
 

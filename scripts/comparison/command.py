@@ -9,15 +9,17 @@ from csd_lab import world
 from csd_lab.data import EditData
 from csd_lab.launch import quiet_libraries
 
-from .bench import Bench, Sample
+from .bench import Bench
 from .cells import Cell, Plan, fill
 from .tables import show
 
-DISTILLED: Mapping[str, tuple[str, ...]] = {
+METHODS: Mapping[str, tuple[str, ...]] = {
     "csd_edit": (),
     "identity": ("kernel=identity", "method.distiller.normalize=row"),
+    "ip2p": ("method=ip2p",),
+    "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
-SAMPLED = {"ip2p": "independent", "ip2p_shared": "shared"}
+"""Config overrides by the names that methods have in tables."""
 
 
 class Subject(NamedTuple):
@@ -26,18 +28,16 @@ class Subject(NamedTuple):
     Attributes:
         edits_of: the edits that the scene of a seed allows.
         data_of: the task of a cell.
-        sample: how it is edited by sampling.
         metrics: to show, each with whether higher is better.
         overrides: of the config, that choose the data.
-        distilled: config overrides of the methods that distil, by name.
+        methods: config overrides by the name of a method.
     """
 
     edits_of: Callable[[int], Sequence[world.Edit]]
     data_of: Callable[[Cell], EditData]
-    sample: Sample
     metrics: Mapping[str, bool]
     overrides: tuple[str, ...] = ()
-    distilled: Mapping[str, tuple[str, ...]] = DISTILLED
+    methods: Mapping[str, tuple[str, ...]] = METHODS
 
 
 def arguments(
@@ -60,8 +60,6 @@ def arguments(
     parser.add_argument("--seeds", type=int, default=seeds)
     parser.add_argument("--one", type=int, default=one, help="instructions with one right answer")
     parser.add_argument("--many", type=int, default=many, help="instructions with many")
-    parser.add_argument("--sampling-steps", type=int, default=20)
-    parser.add_argument("--sampling-guidance", type=float, nargs=2, default=(3.0, 1.5))
     parser.add_argument("--methods", nargs="+", help="some of them, the one to compare with first")
     parser.add_argument("--file", type=Path, default=Path(file))
     parser.add_argument("--table-only", action="store_true", help="show what is in the file")
@@ -76,21 +74,15 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
         options.first,
         options.scenes,
         options.seeds,
-        options.methods or [*subject.distilled, *SAMPLED],
+        options.methods or list(subject.methods),
         subject.edits_of,
         options.one,
         options.many,
     )
 
     def prepare() -> Callable[[Cell], dict[str, float]]:
-        bench = Bench(
-            {name: own for name, own in subject.distilled.items() if name in plan.methods},
-            SAMPLED,
-            subject.sample,
-            options.sampling_steps,
-            tuple(options.sampling_guidance),
-            [*subject.overrides, *options.overrides],
-        )
+        methods = {name: subject.methods[name] for name in plan.methods}
+        bench = Bench(methods, [*subject.overrides, *options.overrides])
         return lambda cell: bench.run(cell.method, cell.seed, subject.data_of(cell))
 
     if not options.table_only:

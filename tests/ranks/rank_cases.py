@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 
+from csd_lab.build import build
 from csd_lab.callbacks import LastCheckpoint, NonFiniteGradientError, NonFiniteGuard
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.composition import config_folder
@@ -29,7 +30,7 @@ from csd_lab.distill import (
     UniformTimesteps,
     VariancePreserving,
 )
-from csd_lab.launch import GROUPS, build
+from csd_lab.launch import GROUPS
 from csd_lab.particles import ParticleModule
 from csd_lab.priors import GaussianMixture
 from csd_lab.run_folder import RunFolder

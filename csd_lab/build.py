@@ -1,0 +1,180 @@
+"""From a composed config to the objects of a run.
+
+Parts are built cheapest first, so that wrong input is told before a network is loaded.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, ListConfig
+
+from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
+from csd_lab.data import CanvasData, EditData
+from csd_lab.distill import Distiller, Sampler
+from csd_lab.particles import CanvasParticles, LatentParticles, ParticleModule
+from csd_lab.particles.base import check_unit_step
+from csd_lab.priors import Prior
+from csd_lab.run_folder import RunFolder
+from csd_lab.settings import all_steps
+from csd_lab.types import EditTask
+
+
+class Run(NamedTuple):
+    """The objects of one run."""
+
+    data: EditData
+    module: ParticleModule
+    trainer: pl.Trainer
+
+
+def build(config: DictConfig, folder: RunFolder) -> Run:
+    """Make the objects of a run, cheapest first.
+
+    Raises:
+        ValueError: if any part refuses its settings or its input.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    data: EditData = instantiate(config.data)
+    trainer = instantiate(
+        config.trainer,
+        max_steps=all_steps(config),
+        default_root_dir=folder.root,
+        callbacks=[
+            *(instantiate(part) for part in config.callbacks.values() if part),
+            ProgressFile(),
+        ],
+        plugins=[AtomicCheckpoints()],
+        logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
+    )
+    if trainer.strategy.root_device.type == "cuda":
+        torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
+    particles = instantiate(config.modality)
+    rehearse(particles.keywords)
+    check_together(particles.func, data)
+    check_sampler(particles.keywords["distiller"], data)
+    _ = data.task  # a clip that cannot be decoded is told before networks are loaded
+    prior: Prior = instantiate(config.prior)
+    return Run(data, particles_of(config, data, prior, particles), trainer)
+
+
+def particles_of(
+    config: DictConfig, data: EditData, prior: Prior, make: partial[LatentParticles]
+) -> LatentParticles:
+    """The particles of a task, whose data then give batches of them.
+
+    Args:
+        config: of the run.
+        data: the task.
+        prior: of the run.
+        make: what ``config.modality`` is instantiated as.
+
+    Raises:
+        ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
+    """
+    data.fit_to(prior.size_multiple)
+    distiller = make.keywords["distiller"]
+    captions = isinstance(distiller, Sampler) and "captions" in distiller.needs
+    module: LatentParticles = make(
+        frames=data.frames,
+        prompt=prompts_for(config, prior, data.task),
+        wrap=data.wrap,
+        steps_per_prompt=config.trainer.max_steps,
+        prior=prior,
+        **({"source_prompt": data.task.source_caption} if captions else {}),
+    )
+    if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
+        data.lay_windows(module.grid, prior.latent_scale)
+    return module
+
+
+def check_together(modality: type[ParticleModule], data: EditData) -> None:
+    """Check that a modality is one of what the data hold.
+
+    Raises:
+        ValueError: if windows are to be laid over a clip.
+    """
+    if issubclass(modality, CanvasParticles) and not isinstance(data, CanvasData):
+        raise ValueError(
+            "modality must be video for a clip, whose frames are the particles; windows are for "
+            "one image: data=image or data=world_panorama."
+        )
+
+
+def check_sampler(distiller: Distiller, data: EditData) -> None:
+    """Check that a method that samples, if it is one, has all that it needs.
+
+    Raises:
+        ValueError: says what is missing.
+    """
+    if not isinstance(distiller, Sampler):
+        return
+    if data.batch_size is not None:
+        raise ValueError(
+            "data.batch_size must be null for a method that samples, which moves all particles in "
+            f"every step, got {data.batch_size}; lower prior.max_batch if memory is short."
+        )
+    if "windows" in distiller.needs and not isinstance(data, CanvasData):
+        raise ValueError(
+            f"method must not be {type(distiller).__name__} for a clip: it averages windows that "
+            "overlap, and frames do not; take data=image or world_panorama, or method=ip2p."
+        )
+    if "clip" in distiller.needs and isinstance(data, CanvasData):
+        raise ValueError(
+            f"method must not be {type(distiller).__name__} for windows of an image: it edits the "
+            "frames of a clip; take modality=video, or another method."
+        )
+    task = data.task
+    if "captions" in distiller.needs and not (task.source_caption and task.target_caption):
+        raise ValueError(
+            f"data.source_caption and data.target_caption must say what is there and what is to "
+            f"be, since {type(distiller).__name__} reads both."
+        )
+
+
+def rehearse(parts: Mapping[str, Any]) -> None:
+    """Make the optimiser once for nothing, so that it refuses bad settings early.
+
+    Args:
+        parts: those of a module that is yet to be made.
+
+    Raises:
+        ValueError: if it does, or is none for the method.
+    """
+    parts["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+    if isinstance(parts["distiller"], Sampler):
+        check_unit_step(parts["optimizer"], parts["scheduler"])
+
+
+def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple[str, ...]:
+    """What the particles are to follow: a text, or several one after the other.
+
+    Raises:
+        ValueError: if the task lacks what the prior reads.
+    """
+    if config.regions:  # what they leave is kept as it is, if nothing is said of it
+        return config.prompt or ""
+    if isinstance(config.prompt, ListConfig):
+        return tuple(config.prompt)
+    return prompt_for(prior, task)
+
+
+def prompt_for(prior: Prior, task: EditTask) -> str:
+    """The text that the prior reads: the instruction, or the caption of the result.
+
+    A prior that reads captions takes the instruction for one where there is no caption.
+
+    Raises:
+        ValueError: if the task lacks it.
+    """
+    if prior.reads == "caption":
+        return task.target_caption or task.instruction
+    if not task.instruction:
+        raise ValueError(
+            f"prompt must say what to do, since {type(prior).__name__} reads instructions, such as "
+            "prompt='make it night'."
+        )
+    return task.instruction
