@@ -77,6 +77,11 @@ def media(tmp_path):
         (("resume=none",), "must be the folder of a run"),
         (("experiment=foo",), "there are"),
         (("optimizer.optimizer.lr=-1",), "learning rate"),
+        (("method=ip2p", "optimizer=adam"), "optimizer must be unit for a method that samples"),
+        (("method=ip2p", "data.batch_size=2"), "data.batch_size must be null for a method that"),
+        (("method=multidiffusion",), "method must not be MultiDiffusion for a clip"),
+        (("method=ip2p", "sampler.name=DDIM"), "name must be one of DDIMScheduler"),
+        (("sampler=foo",), "there are ddim, ddpm"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

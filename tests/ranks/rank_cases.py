@@ -57,6 +57,9 @@ PANORAMA = (
     *("prior=embedded", "prior.dtype=float32", "metrics=pixels", "trainer.max_steps=4"),
 )
 
+COUPLED = "synctweedies"
+"""Every rank evaluates all particles of it."""
+
 ALONE = "csd_edit, bfloat16, one sample at a time"
 
 RUNS = {
@@ -87,6 +90,10 @@ RUNS = {
         "prompt=[make it night, make the sky orange]",
         "trainer.max_steps=2",
     ),
+    "ip2p, second order": (*EMBEDDED, "method=ip2p", "sampler=unipc"),
+    "ip2p, with noise in steps": (*EMBEDDED, "method=ip2p", "sampler=euler_ancestral"),
+    "multidiffusion": (*PANORAMA, "method=multidiffusion"),
+    COUPLED: (*PANORAMA, "method=synctweedies"),
     ALONE: (*EMBEDDED, "prior.dtype=bfloat16", "prior.max_batch=1"),
 }
 """Overrides by name; all of them must end the same on any number of ranks."""
