@@ -17,36 +17,15 @@ stopped at any time and goes on where it was; files of several shares can be joi
 chosen on other clips than the table shows: those from --first 1000 on.
 """
 
-from comparison.command import Subject, arguments, compare
-
-from csd_lab import world
-from csd_lab.data import WorldClip
-
-METRICS = {
-    "clip_direction_tiny": True,
-    "psnr_target": True,
-    "error_spread": False,
-    "lpips_consecutive_tiny": False,
-    "agreement": True,
-    "psnr_answer": True,
-    "colour_spread": False,
-    "saturation": True,
-    "seconds": False,
-    "samples": False,
-}
-"""Each with whether higher is better."""
+from comparison.command import arguments, compare
+from comparison.subjects import METHODS, clips
 
 
 def main() -> None:
     parser = arguments(__doc__, "outputs/compare_video.jsonl", seeds=2, one=4, many=3)
     parser.add_argument("--frames", type=int, default=8)
     options = parser.parse_args()
-    subject = Subject(
-        edits_of=lambda seed: world.edits_for(world.sample_scene(seed)),
-        data_of=lambda cell: WorldClip(cell.scene, cell.instruction, frames=options.frames),
-        metrics=METRICS,
-    )
-    compare(subject, options)
+    compare(clips(options.frames, METHODS), options)
 
 
 if __name__ == "__main__":

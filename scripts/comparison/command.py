@@ -1,43 +1,15 @@
 """The command line that comparisons share."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
-from csd_lab import world
-from csd_lab.data import EditData
 from csd_lab.launch import quiet_libraries
 
 from .bench import Bench
 from .cells import Cell, Plan, fill
+from .subjects import Subject
 from .tables import show
-
-METHODS: Mapping[str, tuple[str, ...]] = {
-    "csd_edit": (),
-    "identity": ("kernel=identity", "method.distiller.normalize=row"),
-    "ip2p": ("method=ip2p",),
-    "ip2p_shared": ("method=ip2p", "method.noise=shared"),
-}
-"""Config overrides by the names that methods have in tables."""
-
-
-class Subject(NamedTuple):
-    """What is compared.
-
-    Attributes:
-        edits_of: the edits that the scene of a seed allows.
-        data_of: the task of a cell.
-        metrics: to show, each with whether higher is better.
-        overrides: of the config, that choose the data.
-        methods: config overrides by the name of a method.
-    """
-
-    edits_of: Callable[[int], Sequence[world.Edit]]
-    data_of: Callable[[Cell], EditData]
-    metrics: Mapping[str, bool]
-    overrides: tuple[str, ...] = ()
-    methods: Mapping[str, tuple[str, ...]] = METHODS
 
 
 def arguments(

@@ -1,36 +1,54 @@
-"""Tables of a comparison: means with 95 % intervals, and paired differences to the first method."""
+"""Tables of a comparison: means with 95 % intervals, and paired differences to the first method.
+
+Scenes are independent, edits of one scene are not: :mod:`csd_lab.compare.statistics` has the rules.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
-from scipy import stats
+
+from csd_lab.compare.statistics import (
+    Estimate,
+    paired_scenes,
+    scene_means,
+    student_estimate,
+)
 
 from .cells import Plan, cell_of, read
 
 Rows = Sequence[dict[str, Any]]
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half width of its 95 % t-interval; NaN where there are fewer than two values."""
-    if len(values) < 2:
-        return float(values.mean()) if len(values) else math.nan, math.nan
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
-    return float(values.mean()), float(half)
+def values(rows: Rows, method: str, metric: str) -> dict[tuple, float]:
+    """A method's values of a metric where it is defined, by (scene, instruction, seed)."""
+    return {
+        (row["scene"], row["instruction"], row["seed"]): value
+        for row in rows
+        if row["method"] == method
+        and (value := row["metrics"].get(metric)) is not None
+        and math.isfinite(value)
+    }
 
 
-def per_scene(rows: Rows, method: str, metric: str) -> dict[int, float]:
-    """Mean of a metric over a scene's instructions and seeds: scenes are the independent units."""
-    values: dict[int, list[float]] = {}
-    for row in rows:
-        value = row["metrics"].get(metric)
-        if row["method"] == method and value is not None and math.isfinite(value):
-            values.setdefault(row["scene"], []).append(value)
-    return {scene: float(np.mean(each)) for scene, each in values.items()}
+def mean(rows: Rows, method: str, metric: str) -> Estimate:
+    """The mean over scenes, with Student's interval."""
+    found = values(rows, method, metric)
+    return student_estimate(scene_means([(cell[:1], value) for cell, value in found.items()]))
+
+
+def difference(rows: Rows, method: str, reference: str, metric: str) -> Estimate:
+    """The mean difference to a reference over scenes, of the edits that both made."""
+    own, other = values(rows, method, metric), values(rows, reference, metric)
+    return student_estimate(paired_scenes(own, other, {cell: cell[:1] for cell in own}))
+
+
+def shown_metrics(rows: Rows, metrics: Mapping[str, bool]) -> list[str]:
+    """Those that are there."""
+    return [name for name in metrics if any(name in row["metrics"] for row in rows)]
 
 
 def table(rows: Rows, methods: Sequence[str], metrics: Mapping[str, bool], title: str) -> Table:
@@ -42,21 +60,22 @@ def table(rows: Rows, methods: Sequence[str], metrics: Mapping[str, bool], title
         metrics: those to show, each with whether higher is better.
         title: of the table.
     """
-    shown = [m for m in metrics if any(m in row["metrics"] for row in rows)]
+    shown = shown_metrics(rows, metrics)
     out = Table("method", *(m + (" ↑" if metrics[m] else " ↓") for m in shown), title=title)
     for method in methods:
-        means, differences = [], []
-        for metric in shown:
-            own, first = per_scene(rows, method, metric), per_scene(rows, methods[0], metric)
-            mean, half = interval(np.array(list(own.values())))
-            means.append(f"{mean:.4g} ± {half:.2g}")
-            both = sorted(own.keys() & first.keys())
-            mean, half = interval(np.array([own[scene] - first[scene] for scene in both]))
-            differences.append(f"{mean:+.3g} ± {half:.2g}")
-        out.add_row(method, *means)
+        means = [mean(rows, method, metric) for metric in shown]
+        out.add_row(method, *(f"{each.mean:.4g} ± {each.half:.2g}" for each in means))
         if method != methods[0]:
-            out.add_row(f"  less {methods[0]}", *differences, style="dim")
+            gains = [difference(rows, method, methods[0], metric) for metric in shown]
+            cells = (f"{each.mean:+.3g} ± {each.half:.2g}" for each in gains)
+            out.add_row(f"  less {methods[0]}", *cells, style="dim")
     return out
+
+
+def rows_of(path: Path, plan: Plan) -> list[dict[str, Any]]:
+    """The finished cells of a plan that a file holds."""
+    chosen = {cell for cell, _ in plan.cells()}
+    return [row for row in read(path) if cell_of(row) in chosen]
 
 
 def show(path: Path, plan: Plan, metrics: Mapping[str, bool]) -> None:
@@ -67,8 +86,7 @@ def show(path: Path, plan: Plan, metrics: Mapping[str, bool]) -> None:
         plan: which cells of it.
         metrics: those to show, each with whether higher is better.
     """
-    chosen = {cell for cell, _ in plan.cells()}
-    rows = [row for row in read(path) if cell_of(row) in chosen]
+    rows = rows_of(path, plan)
     console = Console(width=240)
     for many, title in ((False, "one right answer"), (True, "many right answers")):
         part = [row for row in rows if row["many"] is many]
