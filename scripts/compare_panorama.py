@@ -20,12 +20,11 @@ can be stopped at any time and goes on where it was; files of several shares can
 """
 
 from comparison.command import arguments, compare
-from comparison.subjects import METHODS, panoramas
+from comparison.subjects import METHODS, PANORAMA_METHODS, panoramas
 
 VARIANTS = {
     **METHODS,
-    "multidiffusion": ("method=multidiffusion",),
-    "synctweedies": ("method=synctweedies",),
+    **{name: overrides for name, (_, overrides) in PANORAMA_METHODS.items()},
     "wide": ("kernel=rbf",),
 }
 

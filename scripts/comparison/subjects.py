@@ -11,11 +11,63 @@ from .cells import Cell
 Overrides = Mapping[str, tuple[str, ...]]
 """Config overrides by the name that a method has in tables."""
 
+Labelled = Mapping[str, tuple[str, tuple[str, ...]]]
+"""The same, each with what readers are told it is."""
+
 METHODS: Overrides = {
     "csd_edit": (),
     "identity": ("kernel=identity", "method.distiller.normalize=row"),
     "ip2p": ("method=ip2p",),
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
+}
+
+VIDEO_METHODS: Labelled = {
+    "csd_edit": ("CSD-Edit", METHODS["csd_edit"]),
+    "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
+    "sds": ("SDS", ("method=sds",)),
+    "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
+    "ip2p_shared": ("Instruct-Pix2Pix, one noise", METHODS["ip2p_shared"]),
+}
+
+PANORAMA_METHODS: Labelled = {
+    "csd_edit": ("CSD-Edit", METHODS["csd_edit"]),
+    "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
+    "multidiffusion": ("MultiDiffusion", ("method=multidiffusion",)),
+    "synctweedies": ("SyncTweedies", ("method=synctweedies",)),
+}
+
+ABLATIONS: Labelled = {
+    "csd_edit": ("CSD-Edit", ()),
+    "kernel_identity": ("no kernel", ("kernel=identity",)),
+    "kernel_mean": ("kernel of ones", ("kernel=mean",)),
+    "kernel_imq": ("inverse multiquadric", ("kernel=imq",)),
+    "bandwidth_1": ("bandwidth x 1", ("kernel=rbf_paper",)),
+    "bandwidth_4": ("bandwidth x 4", ("kernel.bandwidth.scale=4.0",)),
+    "bandwidth_official": (
+        "official bandwidth",
+        ("kernel.bandwidth.rule=official", "kernel.bandwidth.scale=1.0"),
+    ),
+    "kernel_clean": ("kernel of clean estimates", ("method.distiller.kernel_space=clean",)),
+    "repulsion_0": ("no repulsion", ("method.distiller.repulsion=0.0",)),
+    "repulsion_sigma": ("repulsion times b_t", ("method.distiller.repulsion_scale=sigma",)),
+    "normalize_n": ("divided by N", ("method.distiller.normalize=n",)),
+    "shared_noise": ("one noise for all", ("method.noise=shared",)),
+    "against_noise": ("against the noise (CSD)", ("method=csd",)),
+    "uniform_t": ("t uniform to 980", ("method.timesteps.final=981",)),
+    "uniform_t_to_500": (
+        "t uniform to 500",
+        ("method.timesteps.high=501", "method.timesteps.final=501"),
+    ),
+    "adam": ("Adam", ("optimizer=adam",)),
+    "momentum": (
+        "momentum 0.8",
+        ("optimizer.optimizer.lr=0.4", "+optimizer.optimizer.momentum=0.8"),
+    ),
+    "steps_30": ("half the steps", ("trainer.max_steps=30",)),
+    "steps_30_lr_3": (
+        "half the steps, 1.5 x as long",
+        ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
+    ),
 }
 
 

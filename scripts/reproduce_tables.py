@@ -1,0 +1,171 @@
+"""Makes docs/results.md: how methods compare on the procedural world, with 95 % intervals.
+
+    python scripts/reproduce_tables.py                    # do what is missing, then write it all
+    python scripts/reproduce_tables.py --only video --seeds 1
+    python scripts/reproduce_tables.py --only video --methods sds ip2p     # some of the cells
+    python scripts/reproduce_tables.py --first 10 --scenes 10 --file half.jsonl  # a share
+    python scripts/reproduce_tables.py --table-only       # from the cells that there are
+
+Every finished edit is a line of docs/results/<table>.jsonl. The script can be stopped at any time,
+and goes on where it was. The tables are made of all cells of the first 20 held-out scenes that are
+there, and say of how many edits each figure is.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from comparison.bench import Bench
+from comparison.cells import Cell, Plan, fill
+from comparison.published import Column, Published, draw, section
+from comparison.subjects import ABLATIONS, PANORAMA_METHODS, VIDEO_METHODS, clips
+from comparison.subjects import panoramas as wide
+
+from csd_lab.launch import quiet_libraries
+
+DOCS = Path(__file__).parent.parent / "docs"
+SCENES, SEEDS = 20, 3
+IMAGE_GUIDANCE = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
+
+DIRECTION = Column("clip_direction_tiny", "CLIP direction", 3)
+COST = (Column("seconds", "seconds", 1), Column("samples", "network samples", 0))
+FIDELITY = Column("psnr_target", "PSNR to the answer, dB", 2)
+ANSWER = Column("psnr_answer", "PSNR to the nearest answer, dB", 2)
+SPREAD = Column("error_spread", "error spread", 4)
+AGREEMENT = Column("agreement", "agreement", 3)
+"""Of frames, on one of many right answers."""
+
+
+def video() -> Published:
+    """Methods on clips."""
+    consistency = (
+        Column("clip_consecutive_tiny", "CLIP consecutive", 3),
+        Column("lpips_consecutive_tiny", "LPIPS consecutive", 3),
+        SPREAD,
+    )
+    return Published(
+        "video",
+        "Videos",
+        "Clips of 8 frames of 64 x 64 pixels, four instructions with one right answer and up to "
+        "three with many for each. `method=dds` is CSD-Edit with the identity kernel.",
+        clips(8, {name: overrides for name, (_, overrides) in VIDEO_METHODS.items()}),
+        {name: label for name, (label, _) in VIDEO_METHODS.items()},
+        one=(FIDELITY, DIRECTION, *consistency, *COST),
+        many=(AGREEMENT, ANSWER, DIRECTION, *consistency),
+        edits=(4, 3),
+        curve=(AGREEMENT, ANSWER),
+    )
+
+
+def panoramas() -> Published:
+    """Methods on panoramas, over image guidance."""
+    methods, labels, points = {}, {}, {}
+    for name, (label, overrides) in PANORAMA_METHODS.items():
+        names = [f"{name}@{scale}" for scale in IMAGE_GUIDANCE]
+        points[label] = names
+        for each, scale in zip(names, IMAGE_GUIDANCE, strict=True):
+            methods[each] = (*overrides, f"guidance.image={scale}")
+            labels[each] = f"{label}, s_I = {scale}"
+    image = Column("clip_image_tiny", "CLIP image", 3)
+    shown = (
+        DIRECTION,
+        image,
+        Column("intra_lpips_tiny", "intra-LPIPS", 3),
+        Column("seam_error", "seam error", 4),
+    )
+    return Published(
+        "panorama",
+        "Panoramas",
+        "Panoramas of 256 x 64 pixels, an instruction with one right answer and one with many for "
+        "each, over the guidance by the image, s_I.",
+        wide(256, False, methods),
+        labels,
+        one=(FIDELITY, *shown, *COST),
+        many=(Column("window_agreement", "agreement of windows", 3), ANSWER, *shown),
+        edits=(1, 1),
+        curve=(image, DIRECTION),
+        points=points,
+    )
+
+
+def ablations() -> Published:
+    """CSD-Edit with one part of it another."""
+    return Published(
+        "ablations",
+        "What the parts of CSD-Edit do",
+        "The same clips, one instruction of each kind; each row changes one part of the default.",
+        clips(8, {name: overrides for name, (_, overrides) in ABLATIONS.items()}),
+        {name: label for name, (label, _) in ABLATIONS.items()},
+        one=(FIDELITY, DIRECTION, SPREAD, *COST),
+        many=(AGREEMENT, ANSWER, DIRECTION, SPREAD),
+        edits=(1, 1),
+        curve=(AGREEMENT, ANSWER),
+    )
+
+
+TABLES = {"video": video, "panorama": panoramas, "ablations": ablations}
+
+HEAD = """# Results
+
+Made by `python scripts/reproduce_tables.py` on the embedded prior and held-out scenes of the
+procedural world, whose right answers are known exactly. Means are over scenes, with Student's 95 %
+interval; all edits of a scene are averaged first, since only scenes are independent. What is said
+to win or to lose does so by the interval of the paired difference, over the edits that both made.
+Defaults were chosen on other scenes.
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", choices=TABLES, nargs="+", default=list(TABLES))
+    parser.add_argument("--methods", nargs="+", help="do the cells of these alone")
+    parser.add_argument("--first", type=int, default=0, help="number of the first scene")
+    parser.add_argument("--scenes", type=int, default=SCENES)
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--file", type=Path, help="keep cells here, instead of in docs/results")
+    parser.add_argument("--table-only", action="store_true", help="do no cells")
+    options = parser.parse_args()
+    quiet_libraries()
+    tables = {name: make() for name, make in TABLES.items()}
+    for name in [] if options.table_only else options.only:
+        plan = tables[name].plan(options.first, options.scenes, options.seeds)
+        if options.methods:
+            plan = plan._replace(methods=[m for m in plan.methods if m in options.methods])
+        fill(options.file or cells_of(name), plan, preparation(tables[name], plan))
+    write(tables)
+
+
+def cells_of(name: str) -> Path:
+    """Where the cells of a table are kept."""
+    return DOCS / "results" / f"{name}.jsonl"
+
+
+def preparation(
+    published: Published, plan: Plan
+) -> Callable[[], Callable[[Cell], dict[str, float]]]:
+    """What loads the networks, when there is something to do."""
+
+    def prepare() -> Callable[[Cell], dict[str, float]]:
+        subject = published.subject
+        methods = {name: subject.methods[name] for name in plan.methods}
+        bench = Bench(methods, [*subject.overrides, "prior.compile=true"])
+        return lambda cell: bench.run(cell.method, cell.seed, subject.data_of(cell))
+
+    return prepare
+
+
+def write(tables: dict[str, Published]) -> None:
+    """Write the page and its pictures, from all cells that are there."""
+    parts = [HEAD.strip()]
+    for name, published in tables.items():
+        if cells_of(name).is_file():
+            plan = published.plan(0, SCENES, SEEDS)
+            parts.append(section(published, cells_of(name), plan))
+            draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")
+    (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
