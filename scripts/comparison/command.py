@@ -41,6 +41,11 @@ def arguments(
 
 def compare(subject: Subject, options: argparse.Namespace) -> None:
     """Do the cells that are missing, and print the tables."""
+    show(options.file, filled(subject, options), subject.metrics)
+
+
+def filled(subject: Subject, options: argparse.Namespace) -> Plan:
+    """Do the cells that are missing, unless a table is all that is wanted; which cells there are."""
     quiet_libraries()
     plan = Plan(
         options.first,
@@ -59,4 +64,4 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 
     if not options.table_only:
         fill(options.file, plan, prepare)
-    show(options.file, plan, subject.metrics)
+    return plan

@@ -24,7 +24,7 @@ def published() -> Published:
         "small",
         "Small",
         "A text.",
-        clips(2, {"first": (), **{name: () for name in GAIN}}),
+        clips(2, {"first": (), **dict.fromkeys(GAIN, ())}),
         {"first": "First", **{name: name.title() for name in GAIN}},
         one=(Column("psnr_target", "PSNR, dB", 2), Column("seconds", "seconds", 1)),
         many=(Column("agreement", "agreement", 2),),

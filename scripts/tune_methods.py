@@ -1,0 +1,55 @@
+"""Tunes the methods of docs/results.md, all with the same budget: four scales of text guidance.
+
+    python scripts/tune_methods.py                          # all methods on clips
+    python scripts/tune_methods.py --methods sds ip2p
+
+Each scale is tried on three clips that no table shows (--first 1000), on two instructions with one
+right answer and two with many for each. The best has the highest mean of psnr_target and psnr_answer.
+Every finished edit is a line of a file, so that the script goes on where it was.
+"""
+
+from comparison.command import arguments, filled
+from comparison.subjects import VIDEO_METHODS, clips
+from comparison.tables import mean, rows_of
+from rich.console import Console
+from rich.table import Table
+
+SCALES = (2.0, 3.0, 5.0, 7.5)
+QUALITY = ("psnr_target", "psnr_answer")
+
+
+def main() -> None:
+    parser = arguments(__doc__, "outputs/tune_methods.jsonl", seeds=1, one=2, many=2)
+    parser.set_defaults(first=1000, scenes=3)
+    options = parser.parse_args()
+    tuned = options.methods or list(VIDEO_METHODS)
+    variants = {
+        variant(method, scale): (*VIDEO_METHODS[method][1], f"guidance.text={scale}")
+        for method in tuned
+        for scale in SCALES
+    }
+    options.methods = list(variants)
+    plan = filled(clips(8, variants), options)
+    show(tuned, rows_of(options.file, plan))
+
+
+def variant(method: str, scale: float) -> str:
+    """The name of a method with a scale."""
+    return f"{method} {scale:g}"
+
+
+def show(methods: list[str], rows: list[dict]) -> None:
+    """Print the quality of each method at each scale, the best one marked."""
+    out = Table("method", *(f"s_T = {scale:g}" for scale in SCALES), title="mean PSNR, dB")
+    for method in methods:
+        quality = [
+            sum(mean(rows, variant(method, scale), metric).mean for metric in QUALITY) / 2
+            for scale in SCALES
+        ]
+        best = max(quality)
+        out.add_row(method, *(f"{q:.2f}{' *' if q == best else ''}" for q in quality))
+    Console(width=120).print(out)
+
+
+if __name__ == "__main__":
+    main()
