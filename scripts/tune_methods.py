@@ -4,7 +4,7 @@
     python scripts/tune_methods.py --methods sds ip2p
 
 Each scale is tried on three clips that no table shows (--first 1000), on two instructions with one
-right answer and two with many for each. The best has the highest mean of psnr_target and psnr_answer.
+right answer and two with many for each. The best has the highest mean of both kinds' PSNR.
 Every finished edit is a line of a file, so that the script goes on where it was.
 """
 

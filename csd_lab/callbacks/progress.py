@@ -52,7 +52,7 @@ class StepProgress(pl.callbacks.ProgressBar):
             return
         console = Console(file=sys.stderr)
         self._progress = Progress(
-            TextColumn("distilling"),
+            TextColumn("editing"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),

@@ -45,7 +45,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 
 
 def filled(subject: Subject, options: argparse.Namespace) -> Plan:
-    """Do the cells that are missing, unless a table is all that is wanted; which cells there are."""
+    """Do the cells that are missing, if that is wanted, and return which there are."""
     quiet_libraries()
     plan = Plan(
         options.first,

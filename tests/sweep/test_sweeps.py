@@ -45,8 +45,10 @@ def test_the_same_command_again_does_nothing_and_a_new_value_adds_a_job(sweep, f
     assert attempts(folder) == {"seed=0": 1, "seed=1": 1, "seed=2": 1}
     job, status = next(iter(folder.jobs()))
     assert status.hash == job.root.name
-    assert "distilling" not in more.out
-    assert "folder:" in job.files.output.read_text()
+    assert "gradient_norm" not in more.out
+    output = job.files.output.read_text()
+    assert "folder:" in output
+    assert "gradient_norm" in output
     assert "metrics.json" in status.outputs
     assert not any(name.startswith("checkpoints") for name in status.outputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
