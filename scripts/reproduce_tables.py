@@ -111,7 +111,8 @@ Made by `python scripts/reproduce_tables.py` on the embedded prior and held-out 
 procedural world, whose right answers are known exactly. Means are over scenes, with Student's 95 %
 interval; all edits of a scene are averaged first, since only scenes are independent. What is said
 to win or to lose does so by the interval of the paired difference, over the edits that both made.
-Defaults were chosen on other scenes.
+Defaults were chosen on other scenes. Seconds are of one CPU thread beside other work: compare them,
+and take network samples for the cost.
 """
 
 
