@@ -1,0 +1,169 @@
+r"""Radiance fields: density and colour at every point of space, and a background behind it.
+
+All of space is seen as a cube. With a scene's centre m and scale r, x = (p - m) / r is taken to
+
+.. math::
+    \mathrm{contract}(x) = \begin{cases}
+      x & \lVert x \rVert_\infty \le 1 \\
+      \Big(2 - \frac{1}{\lVert x \rVert_\infty}\Big) \frac{x}{\lVert x \rVert_\infty}
+        & \text{else}
+    \end{cases} \;\in (-2, 2)^3
+
+(Barron et al. 2022, arXiv 2111.12077, with the maximum norm, so that the cube is filled). What is
+near has half of the cube along each axis, and everything farther away the rest.
+"""
+
+from abc import ABC, abstractmethod
+from functools import partial
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample, interpolate, max_pool3d, pad, softplus
+
+
+class Radiance(NamedTuple):
+    """What a field holds at P points.
+
+    Attributes:
+        density: sigma >= 0, (P,), per world unit.
+        colour: (P, 3), in [0, 1].
+    """
+
+    density: Tensor
+    colour: Tensor
+
+
+class RadianceField(nn.Module, ABC):
+    """Densities and colours, differentiable in the field's parameters."""
+
+    @abstractmethod
+    def density(self, points: Tensor) -> Tensor:
+        """Density alone at points (P, 3) of the world: (P,), per world unit."""
+
+    @abstractmethod
+    def forward(self, points: Tensor) -> Radiance:
+        """Density and colour at points (P, 3) of the world."""
+
+    @abstractmethod
+    def background(self, directions: Tensor) -> Tensor:
+        """Colour of what lies behind everything, in directions (R, 3): (R, 3), in [0, 1]."""
+
+
+def contract(x: Tensor) -> Tensor:
+    """Points of space (P, 3), in units of the scene, as points of the cube (-2, 2)^3."""
+    norm = x.abs().amax(dim=1, keepdim=True).clamp(min=1)
+    return (2 - 1 / norm) * x / norm
+
+
+@final
+class GridField(RadianceField):
+    """Values at the nodes of a cubic grid, linear in between; the background is a panorama.
+
+    Cells whose density stays below a bound are skipped (:meth:`skip_empty`): they count as empty,
+    and cost nothing.
+
+    Args:
+        centre: of the scene, (3,), in world units.
+        scale: r, half the side of the cube that is seen in full, in world units.
+        resolution: nodes along each side of the grid, >= 2.
+        background_height: rows of the panorama.
+        density_scale: density of a node with value 1, per ``scale``.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    centre: Tensor
+    occupied: Tensor
+
+    def __init__(
+        self,
+        centre: Tensor,
+        scale: float,
+        resolution: int = 64,
+        background_height: int = 32,
+        density_scale: float = 25.0,
+    ) -> None:
+        super().__init__()
+        if resolution < 2:
+            raise ValueError(f"resolution must be at least 2; got {resolution}")
+        if not scale > 0:
+            raise ValueError(f"scale must be above 0; got {scale}")
+        self.register_buffer("centre", centre.float())
+        self.scale = scale
+        self.density_scale = density_scale
+        nodes = (resolution, resolution, resolution)
+        self.densities = nn.Parameter(torch.full((1, 1, *nodes), -4.0))
+        self.colours = nn.Parameter(torch.zeros(1, 3, *nodes))
+        self.panorama = nn.Parameter(torch.zeros(1, 3, background_height, 2 * background_height))
+        self.register_buffer("occupied", torch.ones(1, 1, *nodes, dtype=torch.bool))
+
+    @property
+    def resolution(self) -> int:
+        """Nodes along each side of the grid."""
+        return self.densities.shape[-1]
+
+    def density(self, points: Tensor) -> Tensor:
+        """Density alone at points (P, 3) of the world: (P,), per world unit."""
+        return self._density(_sample(self.densities, self._places(points))[:, 0])
+
+    def forward(self, points: Tensor) -> Radiance:
+        """Density and colour at points (P, 3) of the world."""
+        places = self._places(points)
+        kept = self._occupied(places).nonzero()[:, 0]
+        values = _sample(torch.cat([self.densities, self.colours], dim=1), places[kept])
+        density = self._density(values[:, 0])
+        colour = values[:, 1:].sigmoid()
+        return Radiance(
+            points.new_zeros(len(points)).index_copy(0, kept, density),
+            points.new_zeros(len(points), 3).index_copy(0, kept, colour),
+        )
+
+    def background(self, directions: Tensor) -> Tensor:
+        """Colour of the panorama in directions (R, 3): (R, 3), in [0, 1]."""
+        x, y, z = directions.unbind(dim=1)
+        around = torch.atan2(x, -z) / torch.pi
+        above = y.clamp(-1, 1).asin() / (torch.pi / 2)
+        ring = pad(self.panorama, (1, 1, 0, 0), mode="circular")
+        width = self.panorama.shape[3]
+        places = torch.stack([around * width / (width + 2), -above], dim=1)
+        found = grid_sample(ring, places[None, :, None], padding_mode="border", align_corners=False)
+        return found[0, :, :, 0].T.sigmoid()
+
+    @torch.no_grad()
+    def refine(self, resolution: int) -> None:
+        """Give the grid another number of nodes; what it holds stays, interpolated.
+
+        The parameters are new ones: make a new optimiser.
+        """
+        nodes = (resolution, resolution, resolution)
+        enlarge = partial(interpolate, size=nodes, mode="trilinear", align_corners=True)
+        self.densities = nn.Parameter(enlarge(self.densities))
+        self.colours = nn.Parameter(enlarge(self.colours))
+        self.occupied = enlarge(self.occupied.float()) > 0
+
+    @torch.no_grad()
+    def skip_empty(self, bound: float = 0.01) -> None:
+        """Count as empty from now on what has no denser neighbour than ``bound``, per ``scale``."""
+        dense = softplus(self.densities) * self.density_scale > bound
+        self.occupied = max_pool3d(dense.float(), 3, stride=1, padding=1) > 0
+
+    def _density(self, values: Tensor) -> Tensor:
+        return softplus(values) * (self.density_scale / self.scale)
+
+    def _places(self, points: Tensor) -> Tensor:
+        """Points of the cube, (P, 3), in [-1, 1]: x, y, z."""
+        return contract((points - self.centre) / self.scale) / 2
+
+    def _occupied(self, places: Tensor) -> Tensor:
+        """Whether each place is to be looked at, (P,)."""
+        last = self.resolution - 1
+        x, y, z = ((places + 1) / 2 * last).round().long().clamp(0, last).unbind(dim=1)
+        return self.occupied[0, 0, z, y, x]
+
+
+def _sample(grid: Tensor, places: Tensor) -> Tensor:
+    """Values of a grid (1, C, D, H, W) at places (P, 3) in [-1, 1], linear in between: (P, C)."""
+    found = grid_sample(grid, places[None, :, None, None], align_corners=True)
+    return found[0, :, :, 0, 0].T

@@ -1,0 +1,107 @@
+"""Renders a radiance field: along rays, in chunks, and as whole images."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from csd_lab.fields.cameras import Cameras, Rays
+from csd_lab.fields.field import RadianceField
+from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
+
+
+@final
+class Renderer:
+    """Two passes of volume rendering: the first finds where something is, the second looks there.
+
+    Args:
+        near: where rays begin to see, in world units, >= 0.
+        far: where they end.
+        linear: up to where pieces are of one length; see :func:`csd_lab.fields.rendering.stretch`.
+        coarse: pieces of the first pass, >= 2.
+        fine: pieces of the second pass, >= 2.
+        chunk: rays that are rendered together at most where no gradient is wanted, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        near: float,
+        far: float,
+        linear: float,
+        coarse: int = 64,
+        fine: int = 48,
+        chunk: int = 4096,
+    ) -> None:
+        if not 0 <= near < linear < far:
+            raise ValueError(
+                "near, linear and far must have 0 <= near < linear < far; got "
+                f"{near}, {linear} and {far}"
+            )
+        for name, value, least in (("coarse", coarse, 2), ("fine", fine, 2), ("chunk", chunk, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}; got {value}")
+        self.near, self.far, self.linear = near, far, linear
+        self.coarse, self.fine, self.chunk = coarse, fine, chunk
+
+    def __call__(
+        self, field: RadianceField, rays: Rays, generator: torch.Generator | None = None
+    ) -> Rendering:
+        """What rays see of a field, differentiable in its parameters.
+
+        Args:
+            field: the field.
+            rays: R of them.
+            generator: of the random places at which rays are cut, on the CPU; None: fixed places.
+        """
+        places = cut(len(rays.origins), self.coarse, self._noise(rays, self.coarse, generator))
+        edges = self._stretched(places.to(rays.origins))
+        with torch.no_grad():
+            points = _middles(rays, edges)
+            density = field.density(points.flatten(0, 1)).view(points.shape[:2])
+            first = composite(density, torch.zeros_like(points), edges, torch.zeros(1, 3).to(edges))
+        edges = resample(edges, first.weights, self.fine, self._noise(rays, self.fine, generator))
+        points = _middles(rays, edges)
+        radiance = field(points.flatten(0, 1))
+        return composite(
+            radiance.density.view(points.shape[:2]),
+            radiance.colour.view(points.shape),
+            edges,
+            field.background(rays.directions),
+        )
+
+    @torch.no_grad()
+    def image(self, field: RadianceField, cameras: Cameras, index: int) -> tuple[Tensor, ...]:
+        """A camera's image of a field, without gradient.
+
+        Returns:
+            Colours, (3, H, W), in [0, 1]; depths along the rays, (H, W), in world units; and
+            opacities, (H, W).
+        """
+        rays = cameras.image_rays(index)
+        parts = [
+            self(field, Rays(*some))
+            for some in zip(*(each.split(self.chunk) for each in rays), strict=True)
+        ]
+        size = (cameras.height, cameras.width)
+        colour = torch.cat([part.colour for part in parts]).T.view(3, *size)
+        depth = torch.cat([part.depth for part in parts]).view(size)
+        opacity = torch.cat([part.opacity for part in parts]).view(size)
+        return colour.clamp(0, 1), depth, opacity
+
+    def _stretched(self, places: Tensor) -> Tensor:
+        return stretch(places, self.near, self.far, self.linear)
+
+    def _noise(self, rays: Rays, pieces: int, generator: torch.Generator | None) -> Tensor | None:
+        """Uniform noise for the cuts, (R, pieces + 1)."""
+        if generator is None:
+            return None
+        return torch.rand(len(rays.origins), pieces + 1, generator=generator).to(rays.origins)
+
+
+def _middles(rays: Rays, edges: Tensor) -> Tensor:
+    """The middle of every piece, (R, S, 3)."""
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    return rays.origins[:, None] + middle[..., None] * rays.directions[:, None]
