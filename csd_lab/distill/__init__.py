@@ -46,6 +46,7 @@ from csd_lab.distill.noise import particle_noise, timestep_generator
 from csd_lab.distill.residuals import (
     NoiseResidual,
     Particles,
+    PosteriorResidual,
     Residual,
     ResidualRule,
     SourceResidual,
@@ -87,6 +88,7 @@ __all__ = [
     "NoiseResidual",
     "NoiseSchedule",
     "Particles",
+    "PosteriorResidual",
     "Profile",
     "Query",
     "Radial",

@@ -7,15 +7,42 @@ Particles x_i are noised with the timestep t that they share, x_t^i = a_t x_i + 
                                                                 the same e_i and t
 
 y is the prompt, y_src the source's own text, usually the null text.
+
+Posterior Distillation Sampling (Koo et al. 2024, arXiv 2311.13831) compares what a sampler would
+have had to draw at t to pass from x_t to a given x_u, u = t - stride, for particle and source:
+
+    z(x) = (x_u - mu(x_t, eps_w)) / sigma,    x_u = a_u x + b_u e',    delta_i = z(x_i) - z(s_i)
+
+with the diffusion's posterior q(x_u | x_t, x_0) = N(mu, sigma^2 I) (Ho et al. 2020, equation 7) at
+x_0 = (x_t - b_t eps_w) / a_t, and with the same e and e' on both sides:
+
+    mu = gamma x_0 + kappa x_t,    gamma = a_u beta / b_t^2,    kappa = r b_u^2 / b_t^2
+    sigma = b_u sqrt(beta) / b_t,  beta = b_t^2 - r^2 b_u^2,    r = a_t / a_u
+
+Put in, x_0 = x + b_t (e - eps_w) / a_t. All that holds e or e' alone is one for both sides and
+cancels, so that e' need not be drawn, and what is left is linear:
+
+    delta_i = psi (x_i - s_i) + chi (eps_w(x_t^i; s_i, y) - eps_w(s_t^i; s_i, y_src))
+    psi = (a_u - gamma - kappa a_t) / sigma,    chi = gamma b_t / (a_t sigma)
+
+The posterior keeps means, gamma + kappa a_t = a_u, so psi = 0: exactly taken, this is the residual
+against the source times chi. The official code takes r and beta of the one step from t - 1 to t,
+whatever the stride, and the identity is lost: psi > 0 for strides above 1 (its own is 2) pulls
+particles back to their sources, most of all at small t.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from typing import Literal, NamedTuple, final, get_args
 
 from torch import Tensor
 
+from csd_lab.distill.checks import check_choice
 from csd_lab.distill.guidance import Guidance, NoisePredictor, Request, guided_noise
+from csd_lab.distill.kernels import at_least_float32
+from csd_lab.distill.schedules import NoiseSchedule
 from csd_lab.types import Blend, Conditioning, Text
+
+PosteriorStep = Literal["official", "exact"]
 
 
 class Particles(NamedTuple):
@@ -69,6 +96,21 @@ class ResidualRule(ABC):
         coefficients = self.guidance.coefficients(prompt, conditioning.negative_prompt)
         return Request(x_t, coefficients, conditioning.image)
 
+    @final
+    def _against_source(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """eps_w(x_t; s, y) - eps_w(s_t; s, y_src), by one call of the prior."""
+        x, source, conditioning, noise, t = particles
+        if source is None:
+            raise ValueError("source must be the clean source particles, (N, C, h, w); got None")
+        x_t = prior.schedule.add_noise(x, noise, t)
+        s_t = prior.schedule.add_noise(source, noise, t)
+        requests = [
+            self._request(x_t, conditioning, conditioning.prompt),
+            self._request(s_t, conditioning, conditioning.source_prompt),
+        ]
+        estimate, baseline = guided_noise(prior, t, requests)
+        return Residual(estimate - baseline, x_t, prior.schedule.remove_noise(x_t, estimate, t))
+
 
 @final
 class NoiseResidual(ResidualRule):
@@ -100,14 +142,60 @@ class SourceResidual(ResidualRule):
 
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior for target and source."""
-        x, source, conditioning, noise, t = particles
-        if source is None:
-            raise ValueError("source must be the clean source particles, (N, C, h, w); got None")
-        x_t = prior.schedule.add_noise(x, noise, t)
-        s_t = prior.schedule.add_noise(source, noise, t)
-        requests = [
-            self._request(x_t, conditioning, conditioning.prompt),
-            self._request(s_t, conditioning, conditioning.source_prompt),
-        ]
-        estimate, baseline = guided_noise(prior, t, requests)
-        return Residual(estimate - baseline, x_t, prior.schedule.remove_noise(x_t, estimate, t))
+        return self._against_source(prior, particles)
+
+
+@final
+class PosteriorResidual(ResidualRule):
+    """delta = psi (x - s) + chi (eps_w(x_t; s, y) - eps_w(s_t; s, y_src)): PDS.
+
+    Costs what :class:`SourceResidual` costs.
+
+    Args:
+        guidance: combines the predictions.
+        stride: timesteps from t to the earlier one, >= 1; no t may be below it.
+        step: ``official`` takes beta of one timestep whatever the stride, so that psi > 0 for
+            strides above 1; ``exact`` takes it of the whole stride, and psi is 0.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(
+        self, guidance: Guidance, stride: int = 2, step: PosteriorStep = "official"
+    ) -> None:
+        super().__init__(guidance)
+        if stride < 1:
+            raise ValueError(f"stride must be at least 1; got {stride}")
+        check_choice("step", step, get_args(PosteriorStep))
+        self.stride = stride
+        self.step: PosteriorStep = step
+
+    def coefficients(self, schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Psi and chi at t, () of int64: two ().
+
+        Raises:
+            ValueError: t is below the stride.
+        """
+        if t < self.stride:
+            raise ValueError(
+                f"t must be at least the stride, {self.stride}; got {int(t)}: raise the "
+                "timesteps' low, or lower the stride"
+            )
+        earlier = t - self.stride
+        before = earlier if self.step == "exact" else t - 1
+        a_t, b_t = schedule.alpha(t), schedule.sigma(t)
+        a_u, b_u = schedule.alpha(earlier), schedule.sigma(earlier)
+        r = a_t / schedule.alpha(before)
+        beta = b_t**2 - (r * schedule.sigma(before)) ** 2
+        gamma, kappa = a_u * beta / b_t**2, r * b_u**2 / b_t**2
+        sigma = b_u * beta.sqrt() / b_t
+        return (a_u - gamma - kappa * a_t) / sigma, gamma * b_t / (a_t * sigma)
+
+    def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """The residual of the particles, by one call of the prior for target and source."""
+        psi, chi = self.coefficients(prior.schedule, particles.t)
+        against_source = self._against_source(prior, particles)
+        assert particles.source is not None  # else there were no residual against it
+        moved = at_least_float32(particles.x) - particles.source
+        return against_source._replace(delta=psi * moved + chi * against_source.delta)

@@ -19,6 +19,7 @@ from csd_lab.distill import (
     Kernel,
     Mean,
     NoiseResidual,
+    PosteriorResidual,
     Query,
     Residual,
     ResidualRule,
@@ -35,14 +36,18 @@ from .helpers import ClosedForm, randn
 SCHEDULE = VariancePreserving.scaled_linear()
 T = torch.tensor(300)
 GUIDANCE = DualGuidance(7.5, 1.5)
-RULES = {"noise": NoiseResidual(GUIDANCE), "source": SourceResidual(GUIDANCE)}
+RULES = {
+    "noise": NoiseResidual(GUIDANCE),
+    "source": SourceResidual(GUIDANCE),
+    "posterior": PosteriorResidual(GUIDANCE, stride=20),
+}
 KERNELS = {
     "rbf": RBF(Bandwidth()),
     "imq": IMQ(Bandwidth()),
     "identity": Identity(),
     "mean": Mean(),
 }
-both_rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
+all_rules = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 all_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS.keys())
 
 
@@ -83,7 +88,7 @@ def sds(rule: ResidualRule) -> ScoreDistillation:
 # --- reductions --------------------------------------------------------------------------------
 
 
-@both_rules
+@all_rules
 @all_kernels
 @pytest.mark.parametrize("normalize", ["n", "row"])
 def test_one_particle_is_plain_score_distillation(rule, kernel, normalize) -> None:
@@ -92,7 +97,7 @@ def test_one_particle_is_plain_score_distillation(rule, kernel, normalize) -> No
     assert torch.equal(scene.gradient(distiller), scene.gradient(sds(rule)))
 
 
-@both_rules
+@all_rules
 def test_the_identity_kernel_is_plain_score_distillation_over_n(rule) -> None:
     scene = Scene()
     expected = scene.gradient(sds(rule))
@@ -100,7 +105,7 @@ def test_the_identity_kernel_is_plain_score_distillation_over_n(rule) -> None:
     torch.testing.assert_close(scene.gradient(csd(rule, Identity(), normalize="row")), expected)
 
 
-@both_rules
+@all_rules
 @pytest.mark.parametrize("normalize", ["n", "row"])
 def test_the_mean_kernel_gives_all_particles_the_mean_gradient(rule, normalize) -> None:
     scene = Scene()
@@ -108,7 +113,7 @@ def test_the_mean_kernel_gives_all_particles_the_mean_gradient(rule, normalize) 
     torch.testing.assert_close(scene.gradient(csd(rule, Mean(), normalize=normalize)), mean)
 
 
-@both_rules
+@all_rules
 @all_kernels
 @pytest.mark.parametrize("space", ["noisy", "clean"])
 def test_is_permutation_equivariant(rule, kernel, space) -> None:
@@ -119,7 +124,7 @@ def test_is_permutation_equivariant(rule, kernel, space) -> None:
     )
 
 
-@both_rules
+@all_rules
 @all_kernels
 def test_processes_that_share_the_particles_get_the_same_gradient(rule, kernel) -> None:
     scene, distiller = Scene(), csd(rule, kernel)
@@ -239,9 +244,12 @@ def test_the_residuals_equal_their_formulas() -> None:
         y, n, o = prior.predict_noise([Query(x_t, *branch) for branch in branches], t)
         return o + 1.5 * (n - o) + 7.5 * (y - n)
 
+    psi, chi = RULES["posterior"].coefficients(SCHEDULE, t)
+    against_source = estimate(x, scene.texts) - estimate(source, "src")
     expected = {
         "noise": estimate(x, scene.texts) - noise,
-        "source": estimate(x, scene.texts) - estimate(source, "src"),
+        "source": against_source,
+        "posterior": psi * (x - source) + chi * against_source,
     }
     for name, rule in RULES.items():
         delta = sds(rule).residual(*scene.arguments()).delta
@@ -288,7 +296,7 @@ class Trainable(nn.Module):
         return [self.layer(query.x_t) for query in queries]
 
 
-@both_rules
+@all_rules
 @pytest.mark.parametrize("collaborative", [False, True])
 def test_no_gradient_goes_into_the_prior_or_through_it(rule, collaborative) -> None:
     distiller = csd(rule, RBF(Bandwidth())) if collaborative else sds(rule)
