@@ -7,6 +7,7 @@ schedules   noise levels, timesteps, weights w(t)
 noise       randomness as a function of (seed, step, particle)
 guidance    branches of a noise prediction and their coefficients
 residuals   guided prediction less a baseline
+learners    what is trained on the particles while they move
 distillers  residuals and a kernel -> gradients of the particles
 sampling    a sampler's steps as gradients of the particles
 """
@@ -42,6 +43,7 @@ from csd_lab.distill.kernels import (
     mean_affinity,
 )
 from csd_lab.distill.ksd import kernelized_stein_discrepancy
+from csd_lab.distill.learners import Learner
 from csd_lab.distill.noise import particle_noise, timestep_generator
 from csd_lab.distill.residuals import (
     NoiseResidual,
@@ -50,6 +52,7 @@ from csd_lab.distill.residuals import (
     Residual,
     ResidualRule,
     SourceResidual,
+    VariationalResidual,
 )
 from csd_lab.distill.sampling import Need, Sampler
 from csd_lab.distill.schedules import (
@@ -82,6 +85,7 @@ __all__ = [
     "Identity",
     "Kernel",
     "KernelOutput",
+    "Learner",
     "Mean",
     "Need",
     "NoisePredictor",
@@ -103,6 +107,7 @@ __all__ = [
     "TimestepSampler",
     "UniformTimesteps",
     "VariancePreserving",
+    "VariationalResidual",
     "Weight",
     "effective_neighbours",
     "guided_noise",

@@ -17,7 +17,7 @@ and ``surrogate_loss`` carries the gradient on through x_i = g(theta, i).
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, final, get_args
+from typing import Any, Literal, NamedTuple, final, get_args
 
 import torch
 from torch import Tensor
@@ -31,6 +31,7 @@ from csd_lab.distill.kernels import (
     effective_neighbours,
     mean_affinity,
 )
+from csd_lab.distill.learners import Learner
 from csd_lab.distill.residuals import Particles, Residual, ResidualRule
 from csd_lab.distill.schedules import NoiseSchedule, Weight
 from csd_lab.distill.svgd import Normalize, stein_direction
@@ -67,6 +68,10 @@ class Distiller(ABC):
     @abstractmethod
     def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of particles that were looked at."""
+
+    def learner(self, prior: Any) -> Learner | None:  # noqa: ARG002
+        """What is to be trained on the particles of this prior; None where nothing is."""
+        return None
 
     @final
     @torch.no_grad()
@@ -140,6 +145,11 @@ class WeightedDistiller(Distiller, ABC):
     def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """What the rule says."""
         return self.rule(prior, particles)
+
+    @final
+    def learner(self, prior: Any) -> Learner | None:
+        """What the rule has trained."""
+        return self.rule.learner(prior)
 
 
 @final

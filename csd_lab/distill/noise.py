@@ -4,8 +4,10 @@
     noise of particle i = g(seed, step, i)
 
 f and g are separate streams, so that methods which use noise differently still see the same
-timesteps. Nothing depends on the batch's layout, the rank, the device or the process: results do
-not change with the number of devices, and a resumed run equals an uninterrupted one.
+timesteps. What learns from the particles (``learners``) has streams of its own for both, and one
+for the weights that it starts from, so that particles meet the same with and without it. Nothing
+depends on the batch's layout, the rank, the device or the process: results do not change with the
+number of devices, and a resumed run equals an uninterrupted one.
 """
 
 from typing import Literal, get_args
@@ -17,8 +19,11 @@ from torch import Tensor
 from csd_lab.distill.checks import check_choice
 
 NoiseMode = Literal["independent", "shared"]
+Purpose = Literal["distil", "learn"]
 
-_TIMESTEP, _NOISE = 0, 1
+_TIMESTEP: dict[Purpose, int] = {"distil": 0, "learn": 2}
+_NOISE: dict[Purpose, int] = {"distil": 1, "learn": 3}
+_WEIGHTS = 4
 
 
 def _stream(kind: int, seed: int, step: int, particle: int = 0) -> np.random.Generator:
@@ -32,15 +37,22 @@ def check_seed(seed: int, step: int) -> None:
         raise ValueError(f"seed and step must be integers >= 0; got seed={seed}, step={step}")
 
 
-def timestep_generator(seed: int, step: int) -> np.random.Generator:
+def timestep_generator(seed: int, step: int, purpose: Purpose = "distil") -> np.random.Generator:
     """The generator that a step's timestep is drawn from.
 
     Args:
         seed: of the run, >= 0.
         step: optimisation step, >= 0.
+        purpose: what it is for.
     """
     check_seed(seed, step)
-    return _stream(_TIMESTEP, seed, step)
+    return _stream(_TIMESTEP[purpose], seed, step)
+
+
+def weights_generator(seed: int) -> np.random.Generator:
+    """The generator that the first weights of what learns are drawn from, for a seed >= 0."""
+    check_seed(seed, 0)
+    return _stream(_WEIGHTS, seed, 0)
 
 
 def particle_noise(
@@ -51,6 +63,7 @@ def particle_noise(
     mode: NoiseMode = "independent",
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    purpose: Purpose = "distil",
 ) -> Tensor:
     """Standard normal noise of particles.
 
@@ -63,6 +76,7 @@ def particle_noise(
         mode: ``independent`` noise a particle, or the noise of particle 0 ``shared`` by all.
         device: of the result. The values are the same on all.
         dtype: of the result. The values are drawn in float32.
+        purpose: what it is for.
 
     Returns:
         (N, *shape).
@@ -79,5 +93,5 @@ def particle_noise(
         particles = [0] * len(particles)
     noise = np.empty((len(particles), *shape), np.float32)
     for row, particle in zip(noise, particles, strict=True):
-        _stream(_NOISE, seed, step, particle).standard_normal(dtype=np.float32, out=row)
+        _stream(_NOISE[purpose], seed, step, particle).standard_normal(dtype=np.float32, out=row)
     return torch.from_numpy(noise).to(device, dtype)

@@ -29,19 +29,28 @@ The posterior keeps means, gamma + kappa a_t = a_u, so psi = 0: exactly taken, t
 against the source times chi. The official code takes r and beta of the one step from t - 1 to t,
 whatever the stride, and the identity is lost: psi > 0 for strides above 1 (its own is 2) pulls
 particles back to their sources, most of all at small t.
+
+Variational score distillation (Wang et al. 2023, arXiv 2305.16213) takes the place of the noise by
+what a predictor expects that learns the particles' own distribution (see ``learners``):
+
+    delta_i = eps_w(x_t^i; s_i, y) - eps_phi(x_t^i; s_i, y, t)
 """
 
 from abc import ABC, abstractmethod
-from typing import Literal, NamedTuple, final, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, final, get_args
 
 from torch import Tensor
 
 from csd_lab.distill.checks import check_choice
 from csd_lab.distill.guidance import Guidance, NoisePredictor, Request, guided_noise
 from csd_lab.distill.kernels import at_least_float32
+from csd_lab.distill.learners import Learner
 from csd_lab.distill.schedules import NoiseSchedule
 from csd_lab.types import Blend, Conditioning, Text
 
+LearnerFactory = Callable[[Any], Learner]
+"""Makes what learns beside the particles, from the prior."""
 PosteriorStep = Literal["official", "exact"]
 
 
@@ -91,6 +100,10 @@ class ResidualRule(ABC):
     @abstractmethod
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior."""
+
+    def learner(self, prior: Any) -> Learner | None:  # noqa: ARG002
+        """What is to be trained on the particles of this prior; None where nothing is."""
+        return None
 
     def _request(self, x_t: Tensor, conditioning: Conditioning, prompt: Text | Blend) -> Request:
         coefficients = self.guidance.coefficients(prompt, conditioning.negative_prompt)
@@ -199,3 +212,36 @@ class PosteriorResidual(ResidualRule):
         assert particles.source is not None  # else there were no residual against it
         moved = at_least_float32(particles.x) - particles.source
         return against_source._replace(delta=psi * moved + chi * against_source.delta)
+
+
+@final
+class VariationalResidual(ResidualRule):
+    """delta = eps_w(x_t; s, y) - eps_phi(x_t; s, y, t): VSD. The source is not used.
+
+    Without learning, a predictor that always found the noise e would make it SDS. One that starts
+    as the prior starts with the difference of the guided estimate and the conditional one.
+
+    Args:
+        guidance: combines the predictions of the prior.
+        learner: makes the predictor of the particles' own distribution from the prior.
+    """
+
+    def __init__(self, guidance: Guidance, learner: LearnerFactory) -> None:
+        super().__init__(guidance)
+        self._make = learner
+        self._learner: Learner | None = None
+
+    def learner(self, prior: Any) -> Learner:
+        """The predictor that is trained on the particles, made from the first prior it meets."""
+        if self._learner is None:
+            self._learner = self._make(prior)
+        return self._learner
+
+    def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """The residual of the particles, by one call of the prior and one of the learner."""
+        x, _, conditioning, noise, t = particles
+        x_t = prior.schedule.add_noise(x, noise, t)
+        request = self._request(x_t, conditioning, conditioning.prompt)
+        (estimate,) = guided_noise(prior, t, [request])
+        own = self.learner(prior).estimate(x_t, conditioning, t)
+        return Residual(estimate - own, x_t, prior.schedule.remove_noise(x_t, estimate, t))

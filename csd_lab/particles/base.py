@@ -31,6 +31,17 @@ DistributedDataParallel takes the sum, told to leave out its mean:
 a mean times R would be rounded twice, while a sum with zeros is exact. What a network rounds
 differently in batches of another size is then all that tells several processes from one.
 A modality need not know about ranks.
+
+A residual may own a learner (:mod:`csd_lab.distill.learners`), with parameters phi. Its loss is
+added to what carries the particles' gradient,
+
+.. math::
+    \sum_{i \in S_r} \Big[ \langle x_i, \nabla_i \rangle
+    + \tfrac{1}{N} |\epsilon_\phi(x_u^i) - e'_i|^2 / D \Big]
+
+and since neither part depends on the other's parameters, one backward pass and one sum over ranks
+serve both. Each then has an optimiser of its own; the learner's is not that of the config, whose
+learning rate and its schedule are meant for particles.
 """
 
 from abc import ABC, abstractmethod
@@ -49,11 +60,13 @@ from torch.optim.lr_scheduler import LRScheduler
 from csd_lab.distill import (
     Distillation,
     Distiller,
+    Learner,
     Residual,
     Sampler,
     TimestepSampler,
     particle_noise,
     surrogate_loss,
+    timestep_generator,
 )
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.priors import Prior
@@ -132,6 +145,8 @@ class ParticleModule(pl.LightningModule, ABC):
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._new: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+        self.learner = distiller.learner(prior)
+        self._lessons = None if self.learner is None else _Lessons(self.learner)
 
     @abstractmethod
     def render(self, ids: Tensor) -> Tensor:
@@ -185,7 +200,21 @@ class ParticleModule(pl.LightningModule, ABC):
         scalars: dict[str, Tensor | float] = {"step": float(self.global_step), "t": t.float()}
         self.log_dict({**scalars, **distillation.scalars}, batch_size=len(batch))
         own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
-        return surrogate_loss(x, own_gradient)
+        loss = surrogate_loss(x, own_gradient)
+        return loss if self.learner is None else loss + self._lesson(self.learner, x, shares, step)
+
+    def _lesson(self, learner: Learner, x: Tensor, shares: tuple[Tensor, ...], step: int) -> Tensor:
+        """The rank's part of the loss by which a learner follows the particles, ()."""
+        mine = shares[self.global_rank]
+        draw = timestep_generator(self.seed, step, "learn").integers(self.prior.schedule.num_steps)
+        shape = tuple(x.shape[1:])
+        noise = particle_noise(
+            self.seed, step, mine, shape, device=x.device, dtype=x.dtype, purpose="learn"
+        )
+        errors = learner.errors(x, self.conditioning(mine), noise, torch.tensor(int(draw)))
+        of_all = self._of_all(errors.detach(), shares)
+        self.log("learning_error", of_all.mean(), batch_size=len(of_all))
+        return errors.sum() / len(of_all)
 
     @final
     def on_fit_start(self) -> None:
@@ -245,7 +274,10 @@ class ParticleModule(pl.LightningModule, ABC):
         """
         if isinstance(self.distiller, Sampler):
             check_unit_step(self._optimizer, self._scheduler)
-        optimizer = self._optimizer([p for p in self.parameters() if p.requires_grad])
+        learnt = () if self.learner is None else tuple(self.learner.parameters())
+        elsewhere = {id(p) for p in learnt}
+        trained = [p for p in self.parameters() if p.requires_grad and id(p) not in elsewhere]
+        optimizer = self._optimizer(trained)
         if self._scheduler is None:
             self._new = (deepcopy(optimizer.state_dict()), {})
             return optimizer
@@ -257,8 +289,20 @@ class ParticleModule(pl.LightningModule, ABC):
         }
 
     @final
+    def optimizer_step(self, *args: Any, **options: Any) -> None:
+        """Move the particles, then let what learns from them make its step."""
+        super().optimizer_step(*args, **options)
+        if self._lessons is not None:
+            self._lessons.step()
+
+    @final
     def renew_optimizer(self) -> None:
-        """Give optimiser and learning rate the state back in which they were made."""
+        """Give optimiser and learning rate the state back in which they were made.
+
+        What learns from the particles begins anew, too.
+        """
+        if self._lessons is not None:
+            self._lessons.begin_anew()
         optimizer, scheduler = deepcopy(self._new)
         self.trainer.optimizers[0].load_state_dict(optimizer)
         for config in self.trainer.lr_scheduler_configs:
@@ -272,12 +316,41 @@ class ParticleModule(pl.LightningModule, ABC):
             del state[key]
         if isinstance(self.distiller, Sampler):
             checkpoint["sampler"] = self.distiller.state_dict()
+        if self._lessons is not None:
+            checkpoint["lessons"] = self._lessons.optimizer.state_dict()
 
     @final
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the sampler's state."""
+        """Take up the state of a sampler, and the optimiser of what learns from the particles."""
         if isinstance(self.distiller, Sampler):
             self.distiller.load_state_dict(checkpoint["sampler"])
+        if self._lessons is not None:
+            self._lessons.optimizer.load_state_dict(checkpoint["lessons"])
+
+
+@final
+class _Lessons:
+    """The optimiser of a learner.
+
+    Args:
+        learner: what is trained.
+    """
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.optimizer = learner.optimizer()
+        self._new = deepcopy((learner.state_dict(), self.optimizer.state_dict()))
+
+    def step(self) -> None:
+        """Follow the gradient that there is, and forget it."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def begin_anew(self) -> None:
+        """Forget all that was learnt."""
+        learner, optimizer = deepcopy(self._new)
+        self.learner.load_state_dict(learner)
+        self.optimizer.load_state_dict(optimizer)
 
 
 def check_unit_step(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None) -> None:

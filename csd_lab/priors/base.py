@@ -51,8 +51,9 @@ class Prior(nn.Module, ABC):
     """A frozen noise predictor, with the encoders that its latents and conditions need.
 
     A frozen prior stays in evaluation mode, its parameters ask for no gradient, and
-    ``predict_noise`` records none. A subclass evaluates one batch (``_noise``) and embeds one text
-    (``_embed``), and calls ``freeze`` when its networks are in place.
+    ``predict_noise`` records none; ``estimate_noise`` does. A subclass evaluates one batch
+    (``_noise``) and embeds one text (``_embed``), and calls ``freeze`` when its networks are in
+    place.
 
     Args:
         schedule: noise levels of the estimates.
@@ -159,7 +160,15 @@ class Prior(nn.Module, ABC):
     @final
     @torch.no_grad()
     def predict_noise(self, queries: Sequence[Query], t: Tensor) -> list[Tensor]:
-        """The noise in each query's particles at timestep t.
+        """The noise in each query's particles at timestep t, without gradient.
+
+        See :meth:`estimate_noise`.
+        """
+        return self.estimate_noise(queries, t)
+
+    @final
+    def estimate_noise(self, queries: Sequence[Query], t: Tensor) -> list[Tensor]:
+        """The noise in each query's particles at timestep t, differentiable.
 
         Not under inference mode, whose tensors autograd could not save: the estimates become
         gradients.

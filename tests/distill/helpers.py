@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from csd_lab.distill import NoiseSchedule, Query, VariancePreserving
+from csd_lab.distill import Learner, NoiseSchedule, Query, VariancePreserving
 from csd_lab.types import Text
 
 
@@ -60,3 +60,17 @@ class ClosedForm:
     def _strength(self, text: Text, z: Tensor) -> Tensor:
         texts = [text] * len(z) if isinstance(text, str) else text
         return z.new_tensor([self.texts[one] for one in texts]).view(-1, 1, 1, 1)
+
+
+class Linear(Learner):
+    """A learner of two numbers: eps = scale x_t + offset."""
+
+    schedule = VariancePreserving.scaled_linear()
+
+    def __init__(self, scale: float = 0.5, offset: float = 0.1, rate: float = 1e-2) -> None:
+        super().__init__(rate)
+        self.scale = nn.Parameter(torch.tensor(scale))
+        self.offset = nn.Parameter(torch.tensor(offset))
+
+    def predict_noise(self, queries: Sequence[Query], t: Tensor) -> list[Tensor]:
+        return [self.scale * query.x_t + self.offset for query in queries]

@@ -27,11 +27,12 @@ from csd_lab.distill import (
     SigmaSquared,
     SourceResidual,
     VariancePreserving,
+    VariationalResidual,
     surrogate_loss,
 )
 from csd_lab.types import Blend, Conditioning
 
-from .helpers import ClosedForm, randn
+from .helpers import ClosedForm, Linear, randn
 
 SCHEDULE = VariancePreserving.scaled_linear()
 T = torch.tensor(300)
@@ -40,6 +41,7 @@ RULES = {
     "noise": NoiseResidual(GUIDANCE),
     "source": SourceResidual(GUIDANCE),
     "posterior": PosteriorResidual(GUIDANCE, stride=20),
+    "variational": VariationalResidual(GUIDANCE, lambda _: Linear(scale=0.5, offset=0.25)),
 }
 KERNELS = {
     "rbf": RBF(Bandwidth()),
@@ -250,6 +252,7 @@ def test_the_residuals_equal_their_formulas() -> None:
         "noise": estimate(x, scene.texts) - noise,
         "source": against_source,
         "posterior": psi * (x - source) + chi * against_source,
+        "variational": estimate(x, scene.texts) - (0.5 * SCHEDULE.add_noise(x, noise, t) + 0.25),
     }
     for name, rule in RULES.items():
         delta = sds(rule).residual(*scene.arguments()).delta

@@ -1,7 +1,5 @@
 """What every component must hold; components are found by their config files."""
 
-import csv
-
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -71,7 +69,10 @@ def test_the_order_of_particles_does_not_matter(kernel):
 
 def smallest(method):
     """Overrides that give a method little to do, and the shape of its latents."""
-    distiller = instantiate(composed(f"method={method}").method.distiller)
+    settings = composed(f"method={method}").method.distiller
+    if "learner" in settings.get("residual", {}):  # a network, where one is to learn
+        return ("prior=embedded_text", "data.frames=2"), (2, 4, 16, 16)
+    distiller = instantiate(settings)
     if not isinstance(distiller, Sampler):
         return ("prior=colours", "guidance=classifier_free", "data.size=16"), (8, 3, 16, 16)
     if "windows" in distiller.needs:
@@ -94,16 +95,6 @@ def test_a_method_runs_and_its_result_is_finite(csd_lab, tmp_path, method):
     latents = state["state_dict"]["latents"]
     assert latents.shape == shape
     assert latents.isfinite().all()
-
-
-def test_particles_held_to_their_sources_can_share_scores(csd_lab, tmp_path):
-    residual = "method.distiller.residual._target_=csd_lab.distill.PosteriorResidual"
-    run = ("prior=colours", "guidance=classifier_free", "data.size=16", "metrics=pixels")
-    steps = ("trainer.max_steps=3", "hydra.run.dir=run")
-    outcome = csd_lab("method=csd_edit", residual, *run, *steps)
-    assert outcome.code == 0, outcome.err
-    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
-    assert all(float(row["repulsion_norm"]) > 0 for row in rows)
 
 
 @pytest.mark.parametrize("experiment", [name for group, name in DELTAS if group == "experiment"])

@@ -77,6 +77,7 @@ RUNS = {
         "data.batch_size=2",
     ),
     "dds, embedded prior": (*EMBEDDED, "method=dds"),
+    "vsd, embedded prior": (*EMBEDDED, "method=vsd", "data.batch_size=2"),
     "panorama, windows in batches of 5": (*PANORAMA, "data.batch_size=5"),
     "ring, all windows": (*PANORAMA, "data.wrap=true"),
     "panorama, regions": (
@@ -109,6 +110,7 @@ class Outcome(NamedTuple):
         kernel: shape of the last step's kernel matrix; None without a kernel.
         samples: that the network evaluated, by rank.
         scalars: of the last step.
+        learnt: low-rank weights that were zero at first, in one row; None where nothing learns.
     """
 
     latents: Tensor
@@ -117,6 +119,7 @@ class Outcome(NamedTuple):
     kernel: tuple[int, ...] | None
     samples: list[int]
     scalars: dict[str, float]
+    learnt: Tensor | None
 
 
 def composed(*overrides: str) -> str:
@@ -175,7 +178,13 @@ def run(
         None if kernel is None else tuple(kernel.matrix.shape),
         of_all_ranks(module.prior.samples_evaluated),
         {name: float(value) for name, value in trainer.callback_metrics.items()},
+        None if module.learner is None else later_weights(module.learner),
     )
+
+
+def later_weights(learner: nn.Module) -> Tensor:
+    """The second of each pair of weights, B, which is zero until something is learnt."""
+    return torch.cat([p.detach().flatten() for p in list(learner.parameters())[1::2]])
 
 
 class Report(NamedTuple):

@@ -60,6 +60,18 @@ def test_latents_are_those_of_one_process(name, one, several):
     assert difference(found.latents, expected.latents) < TOLERANCE
 
 
+def test_what_is_learnt_is_that_of_one_process(one, several):
+    """Also where a rank has no particle, and so nothing to learn from."""
+    expected, found = (report.outcomes["vsd, embedded prior"] for report in (one, several[1]))
+    assert expected.learnt.abs().mean() > 1e-5
+    # Adam makes full steps also of gradients that are nothing but rounding
+    apart = (found.learnt - expected.learnt).abs()
+    assert apart.mean() < 1e-6
+    assert found.scalars["learning_error"] == pytest.approx(
+        expected.scalars["learning_error"], 1e-4
+    )
+
+
 @pytest.mark.parametrize("name", rank_cases.RUNS)
 def test_every_rank_sees_all_particles_and_evaluates_its_own_share(name, one, several):
     ranks, report = several
