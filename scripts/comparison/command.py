@@ -47,6 +47,11 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 def filled(subject: Subject, options: argparse.Namespace) -> Plan:
     """Do the cells that are missing, if that is wanted, and return which there are."""
     quiet_libraries()
+    if unknown := set(options.methods or ()) - set(subject.methods):
+        raise SystemExit(
+            f"--methods must be some of {', '.join(subject.methods)}; got {', '.join(unknown)} "
+            "(config overrides stand before it)"
+        )
     plan = Plan(
         options.first,
         options.scenes,
