@@ -20,7 +20,7 @@ from csd_lab.world.render import (
 )
 from csd_lab.world.sample import HELD_OUT_SEED, sample_panorama, sample_scene
 from csd_lab.world.scene import COLOURS, GROUNDS, KINDS, SEASONS, SKIES, Camera, Scene, Thing
-from csd_lab.world.tasks import clip_task, edit_task, panorama_task, region_task
+from csd_lab.world.tasks import clip_task, edit_task, panorama_task, region_task, scene_and_edit
 from csd_lab.world.textures import textures
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "sample_edit",
     "sample_panorama",
     "sample_scene",
+    "scene_and_edit",
     "texture_caption",
     "textures",
     "vocabulary",

@@ -1,0 +1,282 @@
+"""Captures in the formats that people have, of cameras whose rays are known."""
+
+import json
+import math
+import sys
+
+import pytest
+import torch
+
+from csd_lab import world
+from csd_lab.data import MediaError, write_image
+from csd_lab.data.captures import read_capture
+from csd_lab.data.world_capture import scene_edit
+from csd_lab.fields import Cameras
+
+SIZE = 24
+INSTRUCTION = "make it night"
+
+
+@pytest.fixture(scope="module")
+def edit():
+    return scene_edit(world.HELD_OUT_SEED + 5, INSTRUCTION, views=5, held_out=2, size=SIZE)
+
+
+@pytest.fixture
+def capture(edit):
+    return edit.capture
+
+
+def matrices(cameras: Cameras) -> list:
+    last = torch.tensor([[[0.0, 0.0, 0.0, 1.0]]]).expand(len(cameras), -1, -1)
+    return torch.cat([cameras.poses, last], dim=1).tolist()
+
+
+def write_images(folder, capture, suffix=".png"):
+    names = [f"images/{i:03d}" for i in range(len(capture.images))]
+    for name, image in zip(names, capture.images, strict=True):
+        write_image(folder / f"{name}{suffix}", image)
+    return names
+
+
+def nerfstudio(folder, capture, **more):
+    """A capture as nerfstudio writes it; the path of its file."""
+    cameras = capture.cameras
+    names = write_images(folder, capture)
+    content = {
+        "camera_model": "OPENCV",
+        "fl_x": float(cameras.focal[0, 0]),
+        "fl_y": float(cameras.focal[0, 1]),
+        "cx": SIZE / 2,
+        "cy": SIZE / 2,
+        "w": SIZE,
+        "h": SIZE,
+        "frames": [
+            {"file_path": f"{name}.png", "transform_matrix": matrix}
+            for name, matrix in zip(names, matrices(cameras), strict=True)
+        ],
+    } | more
+    path = folder / "transforms.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def same_rays(found: Cameras, expected: Cameras) -> None:
+    assert len(found) == len(expected)
+    for index in range(len(found)):
+        for one, other in zip(found.image_rays(index), expected.image_rays(index), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+def test_the_worlds_own_rays_are_those_of_its_capture(edit):
+    """What the world says is seen at a distance is where the cameras say it is."""
+    cameras, depth = edit.capture.cameras, edit.depth
+    rays = cameras.image_rays(0)
+    finite = depth[0].flatten().isfinite()
+    points = (rays.origins + depth[0].flatten()[:, None] * rays.directions)[finite]
+    ground = points[:, 1].abs() < 1e-3
+    assert ground.float().mean() > 0.3  # what is no object is the ground, at height 0
+    assert (points[:, 1] > -1e-3).all()
+    places, ahead = cameras.project(points, 3)
+    inside = (ahead > 0) & (places >= 1).all(dim=1) & (places < SIZE - 1).all(dim=1)
+    columns, rows = places[inside].long().unbind(dim=1)
+    seen = depth[3][rows, columns]
+    distance = (points[inside] - cameras.poses[3, :, 3]).norm(dim=1)
+    assert inside.sum() > 50
+    near = (seen / distance - 1).abs() < 0.1
+    assert (near | (seen < distance)).float().mean() > 0.95  # or hidden by something
+
+
+def test_views_held_out_stand_between_the_others(capture):
+    middle = capture.cameras.poses[:5, :, 3].mean(dim=0)
+    arms = (capture.cameras.poses[:, :, 3] - middle)[:, [0, 2]]
+    assert capture.held_out.tolist() == [False] * 5 + [True] * 2
+    reach = arms.norm(dim=1)
+    torch.testing.assert_close(reach, reach[:1].expand(7), rtol=0, atol=1e-3)
+
+
+def test_the_answers_are_seen_by_the_same_cameras(edit):
+    assert edit.targets.shape == (1, 7, 3, SIZE, SIZE)
+    assert edit.targets.mean() < 0.7 * edit.capture.images.mean()  # night
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_nerfstudio(tmp_path, capture, as_file):
+    path = nerfstudio(tmp_path, capture)
+    found = read_capture(path if as_file else tmp_path, every=3)
+    same_rays(found.cameras, capture.cameras)
+    torch.testing.assert_close(found.images, capture.images, rtol=0, atol=1 / 255)
+    assert found.held_out.tolist() == [True, False, False, True, False, False, True]
+
+
+def test_instant_ngp(tmp_path, capture):
+    """An angle of view instead of focal lengths."""
+    angle = 2 * math.atan(SIZE / 2 / float(capture.cameras.focal[0, 0]))
+    names = write_images(tmp_path, capture, ".jpg")
+    frames = [
+        {"file_path": f"./{name}.jpg", "transform_matrix": matrix, "sharpness": 30.0}
+        for name, matrix in zip(names, matrices(capture.cameras), strict=True)
+    ]
+    content = {"camera_angle_x": angle, "aabb_scale": 4, "frames": frames}
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    same_rays(read_capture(tmp_path).cameras, capture.cameras)
+
+
+def test_blender(tmp_path, capture):
+    """Names without a suffix, two files, and transparency over white."""
+    angle = 2 * math.atan(SIZE / 2 / float(capture.cameras.focal[0, 0]))
+    for split, ids in {"train": range(5), "test": range(5, 7)}.items():
+        frames = []
+        for i in ids:
+            opacity = torch.zeros(1, SIZE, SIZE)
+            opacity[:, : SIZE // 2] = 1
+            path = tmp_path / split / f"r_{i}.png"
+            write_image(path, torch.cat([capture.images[i], opacity]))
+            matrix = matrices(capture.cameras)[i]
+            frames.append({"file_path": f"./{split}/r_{i}", "transform_matrix": matrix})
+        content = {"camera_angle_x": angle, "frames": frames}
+        (tmp_path / f"transforms_{split}.json").write_text(json.dumps(content))
+    found = read_capture(tmp_path)
+    same_rays(found.cameras, capture.cameras)
+    assert found.held_out.tolist() == [False] * 5 + [True] * 2
+    half = SIZE // 2
+    torch.testing.assert_close(
+        found.images[:, :, :half], capture.images[:, :, :half], rtol=0, atol=1 / 255
+    )
+    assert (found.images[:, :, half:] == 1).all()
+
+
+def colmap(folder, capture, model="PINHOLE", lens=()):
+    """A capture as COLMAP's text files."""
+    cameras = capture.cameras
+    names = write_images(folder, capture)
+    sparse = folder / "sparse" / "0"
+    sparse.mkdir(parents=True)
+    fx, fy = cameras.focal[0].tolist()
+    focal = [fx] if model.startswith(("SIMPLE", "RADIAL")) else [fx, fy]
+    values = [*focal, SIZE / 2, SIZE / 2, *lens]
+    text = " ".join(map(str, values))
+    (sparse / "cameras.txt").write_text(f"1 {model} {SIZE} {SIZE} {text}\n")
+    (sparse / "points3D.txt").write_text("")
+    lines = []
+    for i, name in enumerate(names):
+        rotation = torch.diag(torch.tensor([1.0, -1.0, -1.0])) @ cameras.poses[i, :, :3].T
+        shift = -rotation @ cameras.poses[i, :, 3]
+        quaternion = as_quaternion(rotation)
+        numbers = " ".join(map(str, [*quaternion, *shift.tolist()]))
+        lines.append(f"{i + 1} {numbers} 1 {name.removeprefix('images/')}.png\n\n")
+    (sparse / "images.txt").write_text("".join(lines))
+
+
+def as_quaternion(rotation) -> list[float]:
+    """w, x, y, z of a rotation, by its axis: the eigenvector of a symmetric form."""
+    r = rotation.double()
+    form = torch.zeros(4, 4, dtype=torch.float64)
+    form[0, 0] = r.trace()
+    form[0, 1:] = torch.stack([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]])
+    form[1:, 0] = form[0, 1:]
+    form[1:, 1:] = r + r.T - r.trace() * torch.eye(3)
+    return torch.linalg.eigh(form).eigenvectors[:, -1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("model", "lens"),
+    [
+        ("PINHOLE", ()),
+        ("SIMPLE_PINHOLE", ()),
+        ("SIMPLE_RADIAL", (0.03,)),
+        ("RADIAL", (0.03, -0.01)),
+        ("OPENCV", (0.03, -0.01, 0.002, 0.001)),
+    ],
+)
+def test_colmap(tmp_path, capture, model, lens):
+    colmap(tmp_path, capture, model, lens)
+    coefficients = torch.tensor((list(lens) + [0.0] * 4)[:4])
+    plain = capture.cameras
+    expected = Cameras(plain.poses, plain.focal, SIZE, SIZE, plain.centre, coefficients)
+    same_rays(read_capture(tmp_path).cameras, expected)
+
+
+def test_colmap_without_its_library_is_told(tmp_path, capture, monkeypatch):
+    colmap(tmp_path, capture)
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    with pytest.raises(MediaError, match=r"pip install 'csd-lab\[colmap\]'"):
+        read_capture(tmp_path)
+
+
+def test_intrinsics_of_another_size_are_scaled(tmp_path, capture):
+    double = {"w": 2 * SIZE, "h": 2 * SIZE, "cx": SIZE, "cy": SIZE}
+    focal = {name: 2 * float(capture.cameras.focal[0, 0]) for name in ("fl_x", "fl_y")}
+    nerfstudio(tmp_path, capture, **double, **focal)
+    same_rays(read_capture(tmp_path).cameras, capture.cameras)
+
+
+def remove_an_image(folder, content):
+    (folder / "images" / "002.png").unlink()
+
+
+def make_an_image_larger(folder, content):
+    write_image(folder / "images" / "002.png", torch.zeros(3, SIZE, SIZE + 8))
+
+
+def leave_one_view(folder, content):
+    content["frames"] = content["frames"][:1]
+
+
+def spoil_a_pose(folder, content):
+    content["frames"][1]["transform_matrix"][0][0] = float("nan")
+
+
+def stretch_a_pose(folder, content):
+    content["frames"][1]["transform_matrix"] = (2 * torch.eye(4)).tolist()
+
+
+def take_a_fisheye(folder, content):
+    content["camera_model"] = "OPENCV_FISHEYE"
+
+
+def forget_the_focal_length(folder, content):
+    del content["fl_x"]
+
+
+def forget_a_pose(folder, content):
+    del content["frames"][0]["transform_matrix"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (remove_an_image, r"002.png' does not exist, but .* names it"),
+        (make_an_image_larger, "must have the size of the other views.*32 x 24 instead of 24 x 24"),
+        (leave_one_view, "at least 2 views of its scene, got 1"),
+        (spoil_a_pose, "transform_matrix of 'images/001.png' must be 4 x 4 finite"),
+        (stretch_a_pose, "the pose of camera 1 must have a rotation"),
+        (take_a_fisheye, "the model 'OPENCV_FISHEYE'; understood are OPENCV, PINHOLE"),
+        (forget_the_focal_length, "lacks what a transforms.json has: 'fl_x or camera_angle_x'"),
+        (forget_a_pose, "lacks what a transforms.json has: 'transform_matrix'"),
+    ],
+)
+def test_broken_captures_are_told_in_one_line(tmp_path, capture, spoil, told):
+    path = nerfstudio(tmp_path, capture)
+    content = json.loads(path.read_text())
+    spoil(tmp_path, content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(MediaError, match=told) as error:
+        read_capture(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda folder: None, "is no capture"),
+        (lambda folder: (folder / "transforms.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "transforms.json").write_text("[]"), "lacks what"),
+    ],
+)
+def test_what_is_no_capture_is_told(tmp_path, make, told):
+    make(tmp_path)
+    with pytest.raises(MediaError, match=told):
+        read_capture(tmp_path)
+    with pytest.raises(MediaError, match="does not exist"):
+        read_capture(tmp_path / "none")
