@@ -139,7 +139,11 @@ class OpenClip(ClipEncoder):
 
     @torch.no_grad()
     def encode_images(self, images: Tensor) -> Tensor:
-        """See :class:`ClipEncoder`."""
+        """See :class:`ClipEncoder`; without gradient."""
+        return self.features(images)
+
+    def features(self, images: Tensor) -> Tensor:
+        """:meth:`encode_images`, differentiable in the images."""
         return torch.cat([self._encode(chunk) for chunk in images.split(self.max_batch)])
 
     def _encode(self, images: Tensor) -> Tensor:

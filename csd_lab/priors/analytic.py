@@ -118,7 +118,7 @@ class GaussianMixture(Prior):
             check_positive("image_noise", image_noise)
         super().__init__(
             schedule=schedule,
-            scheduler_config=_scheduler_config(schedule),
+            scheduler_config=scheduler_config(schedule),
             latent_channels=means.shape[1],
             latent_scale=1,
             size_multiple=1,
@@ -290,7 +290,7 @@ def _spread(
     return given.square().expand(means.shape).flatten(1).contiguous(), None
 
 
-def _scheduler_config(schedule: VariancePreserving) -> dict[str, Any]:
+def scheduler_config(schedule: VariancePreserving) -> dict[str, Any]:
     """The schedule in the words of diffusers' schedulers."""
     kept = torch.stack([schedule.alpha(torch.tensor(t)) ** 2 for t in range(schedule.num_steps)])
     betas = 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])

@@ -1,12 +1,17 @@
 """What every component must hold; components are found by their config files."""
 
+import csv
+import json
+
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from test_configs import DELTAS, composed
 
+from csd_lab import world
 from csd_lab.cli import config_folder
+from csd_lab.data import write_image
 from csd_lab.distill import Radial, Sampler
 
 
@@ -95,6 +100,36 @@ def test_a_method_runs_and_its_result_is_finite(csd_lab, tmp_path, method):
     latents = state["state_dict"]["latents"]
     assert latents.shape == shape
     assert latents.isfinite().all()
+
+
+def test_particles_held_to_their_sources_can_share_scores(csd_lab, tmp_path):
+    residual = "method.distiller.residual._target_=csd_lab.distill.PosteriorResidual"
+    run = ("prior=colours", "guidance=classifier_free", "data.size=16", "metrics=pixels")
+    steps = ("trainer.max_steps=3", "hydra.run.dir=run")
+    outcome = csd_lab("method=csd_edit", residual, *run, *steps)
+    assert outcome.code == 0, outcome.err
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
+    assert all(float(row["repulsion_norm"]) > 0 for row in rows)
+
+
+@pytest.mark.parametrize("kind", ["clip", "image"])
+def test_a_few_steps_make_the_similarity_of_clip_rise(csd_lab, tmp_path, kind):
+    if kind == "image":
+        task = world.edit_task(seed=10**9 + 7, instruction="make it night", frames=1)
+        write_image(tmp_path / "scene.png", task.source[0])
+        caption = "'a blue box on snow under a grey sky, at night'"
+        data = ("data.path=scene.png", f"prompt={caption}", f"data.target_caption={caption}")
+        data = (*data, "metrics=default")
+    else:
+        data = ("data.frames=2", "data.clip_seed=1000000007", "prompt='make it night'")
+    edits = []
+    for steps in (1, 25):
+        arguments = ("method=sds", "prior=clip_score", f"trainer.max_steps={steps}")
+        outcome = csd_lab(*arguments, *data, f"hydra.run.dir=run{steps}")
+        assert outcome.code == 0, outcome.err
+        results = json.loads((tmp_path / f"run{steps}" / "metrics.json").read_text())
+        edits.append(results["metrics"]["clip_text_tiny"])
+    assert edits[1] > edits[0] + 0.05
 
 
 @pytest.mark.parametrize("experiment", [name for group, name in DELTAS if group == "experiment"])
