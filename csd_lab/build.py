@@ -19,7 +19,7 @@ from csd_lab.particles import CanvasParticles, LatentParticles, ParticleModule
 from csd_lab.particles.base import check_unit_step
 from csd_lab.priors import Prior
 from csd_lab.run_folder import RunFolder
-from csd_lab.settings import all_steps
+from csd_lab.settings import all_steps, prompts_in_turn
 from csd_lab.types import EditTask
 
 
@@ -55,7 +55,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     particles = instantiate(config.modality)
     rehearse(particles.keywords)
     check_together(particles.func, data)
-    check_sampler(particles.keywords["distiller"], data)
+    check_sampler(particles.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
     return Run(data, particles_of(config, data, prior, particles), trainer)
@@ -104,8 +104,13 @@ def check_together(modality: type[ParticleModule], data: EditData) -> None:
         )
 
 
-def check_sampler(distiller: Distiller, data: EditData) -> None:
+def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> None:
     """Check that a method that samples, if it is one, has all that it needs.
+
+    Args:
+        distiller: the method.
+        data: what is edited.
+        prompts: how many are followed one after the other.
 
     Raises:
         ValueError: says what is missing.
@@ -128,6 +133,11 @@ def check_sampler(distiller: Distiller, data: EditData) -> None:
             "frames of a clip; take modality=video, or another method."
         )
     task = data.task
+    if "captions" in distiller.needs and prompts > 1:
+        raise ValueError(
+            f"prompt must be one for {type(distiller).__name__}, which reads captions of source "
+            f"and target; got {prompts} in turn."
+        )
     if "captions" in distiller.needs and not (task.source_caption and task.target_caption):
         raise ValueError(
             f"data.source_caption and data.target_caption must say what is there and what is to "

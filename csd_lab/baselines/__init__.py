@@ -4,17 +4,21 @@ Each is a :class:`csd_lab.distill.Sampler`, so that it runs as ``method=<name>``
 particles, data, metrics and pages as the methods that distil.
 """
 
+from csd_lab.baselines.alignment import AttentionEdit
 from csd_lab.baselines.base import ScheduledSampler, sample_images
 from csd_lab.baselines.instruct_pix2pix import InstructPix2Pix
 from csd_lab.baselines.multidiffusion import MultiDiffusion
+from csd_lab.baselines.prompt_to_prompt import PromptToPrompt
 from csd_lab.baselines.schedulers import SCHEDULERS, DiffusersScheduler, SchedulerFactory
 from csd_lab.baselines.synctweedies import SyncTweedies
 
 __all__ = [
     "SCHEDULERS",
+    "AttentionEdit",
     "DiffusersScheduler",
     "InstructPix2Pix",
     "MultiDiffusion",
+    "PromptToPrompt",
     "ScheduledSampler",
     "SchedulerFactory",
     "SyncTweedies",

@@ -201,6 +201,7 @@ def sample_images(
     prompt: Text,
     noise: Tensor,
     negative_prompt: Text = "",
+    source_prompt: Text = "",
 ) -> Tensor:
     """Edits of images, from noise to the end.
 
@@ -211,6 +212,7 @@ def sample_images(
         prompt: what to do, or one text for each image.
         noise: standard normal, (F, C, h, w), of the size of the images' latents.
         negative_prompt: takes the place of the null text.
+        source_prompt: what the images show, for methods that read captions.
 
     Returns:
         (F, 3, H, W), in [0, 1].
@@ -220,7 +222,7 @@ def sample_images(
     """
     sampler.bind(prior)
     source = prior.encode(images)
-    conditioning = Conditioning(prompt, "", negative_prompt, prior.condition(images))
+    conditioning = Conditioning(prompt, source_prompt, negative_prompt, prior.condition(images))
     x = sampler.start(source, noise, conditioning)
     for step in range(sampler.steps):
         t = sampler.timestep(step)

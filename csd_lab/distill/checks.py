@@ -20,3 +20,9 @@ def check_positive(name: str, value: float) -> None:
     """Raises ValueError unless ``value`` is a finite number above 0."""
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} must be a finite number above 0; got {value!r}")
+
+
+def check_share(name: str, value: float) -> None:
+    """Raises ValueError unless ``value`` is a share, in [0, 1]."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must be a share, in [0, 1]; got {value!r}")
