@@ -6,6 +6,7 @@ particles, data, metrics and pages as the methods that distil.
 
 from csd_lab.baselines.alignment import AttentionEdit
 from csd_lab.baselines.base import ScheduledSampler, sample_images
+from csd_lab.baselines.fatezero import FateZero
 from csd_lab.baselines.instruct_pix2pix import InstructPix2Pix
 from csd_lab.baselines.multidiffusion import MultiDiffusion
 from csd_lab.baselines.prompt_to_prompt import PromptToPrompt
@@ -16,6 +17,7 @@ __all__ = [
     "SCHEDULERS",
     "AttentionEdit",
     "DiffusersScheduler",
+    "FateZero",
     "InstructPix2Pix",
     "MultiDiffusion",
     "PromptToPrompt",
