@@ -9,6 +9,7 @@ from csd_lab.baselines.base import ScheduledSampler, sample_images
 from csd_lab.baselines.fatezero import FateZero
 from csd_lab.baselines.instruct_pix2pix import InstructPix2Pix
 from csd_lab.baselines.multidiffusion import MultiDiffusion
+from csd_lab.baselines.pix2video import Pix2Video
 from csd_lab.baselines.prompt_to_prompt import PromptToPrompt
 from csd_lab.baselines.schedulers import SCHEDULERS, DiffusersScheduler, SchedulerFactory
 from csd_lab.baselines.synctweedies import SyncTweedies
@@ -20,6 +21,7 @@ __all__ = [
     "FateZero",
     "InstructPix2Pix",
     "MultiDiffusion",
+    "Pix2Video",
     "PromptToPrompt",
     "ScheduledSampler",
     "SchedulerFactory",

@@ -209,7 +209,7 @@ def test_synchronised_windows_of_one_noise_are_multidiffusion(tiny_sd_folder):
 @pytest.mark.parametrize("name", STOCHASTIC)
 def test_noise_in_steps_is_refused_where_windows_are_averaged(prior, kind, name):
     sampler = kind(DualGuidance(3.0, 1.5), DiffusersScheduler(name), 5)
-    with pytest.raises(ValueError, match=f"sampler must be deterministic.*{name}"):
+    with pytest.raises(ValueError, match=rf"sampler must be deterministic.*{name}"):
         sampler.bind(prior)
 
 
