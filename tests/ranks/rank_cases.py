@@ -77,7 +77,12 @@ RUNS = {
         "data.batch_size=2",
     ),
     "dds, embedded prior": (*EMBEDDED, "method=dds"),
-    "vsd, embedded prior": (*EMBEDDED, "method=vsd", "data.batch_size=2"),
+    "vsd, embedded prior": (
+        *EMBEDDED,
+        "method=vsd",
+        "method.distiller.residual.learner.learning_rate=1e-4",
+        "data.batch_size=2",
+    ),
     "panorama, windows in batches of 5": (*PANORAMA, "data.batch_size=5"),
     "ring, all windows": (*PANORAMA, "data.wrap=true"),
     "panorama, regions": (
