@@ -5,15 +5,34 @@ A canvas x of H x W latents is seen through overlapping windows of h x w,
 .. math::
     x_i = P_i x,
 
-where P_i copies a rectangle. A step moves the windows of a set S, each by a gradient g_i. On the
-canvas every latent gets the mean over the windows that hold it,
+where P_i copies a rectangle. A step moves the windows of a set S, each by a gradient g_i, weighted
+by a taper w over the window. On the canvas every latent gets the mean over windows that hold it,
 
 .. math::
-    G = \frac{\sum_{i \in S} P_i^T g_i}{\sum_{i \in S} P_i^T 1},
+    G = \frac{\sum_{i \in S} P_i^T (w \, g_i)}
+        {\max\Big(\sum_{i \in S} P_i^T w, \; \bar w \sum_{i \in S} P_i^T 1\Big)}, \qquad
+    \bar w = \frac{\sum_i P_i^T w}{\sum_i P_i^T 1},
 
-and nothing where no window lies (Kim et al. 2023, section 4.1, after MultiDiffusion, Bar-Tal et al.
-2023, arXiv 2302.08113). The numerator is what autograd gives through :meth:`WindowGrid.crop`; the
-division is :meth:`WindowGrid.average`.
+and nothing where no window lies. The numerator is what autograd gives through
+:meth:`WindowGrid.crop`, the division is :meth:`WindowGrid.average`. With w = 1 this is the plain
+mean (Kim et al. 2023, section 4.1, after MultiDiffusion, Bar-Tal et al. 2023, arXiv 2302.08113).
+
+A network knows least at a window's edge, where it does not see what lies beyond; in a plain mean
+what it says there leaves lines in the image. With n latents along a side and u = (k + 1/2) / n,
+a taper is the product over both sides of
+
+.. math::
+    w(u) = 1, \qquad w(u) = 1 - |2 u - 1|, \qquad w(u) = \sin^2(\pi u)
+
+(``constant``, ``hat``, ``hann``), which are above 0 everywhere. Two hats, or two Hann windows, that
+lie half a window apart add up to 1.
+
+With all windows in S the maximum has two equal arguments, and G is the weighted mean. With some of
+them a latent may be held by edges alone, whose weights would cancel: that is what the mean weight
+:math:`\bar w`, over all windows of the canvas, is for. There a step is shorter than the mean by
+:math:`w / \bar w`, so that over many steps each window counts by its weight; it is never longer,
+since the optimiser could not follow. At a latent where all windows have one weight, such as in the
+corner of a canvas, weights cancel, as they should.
 
 Along an axis windows start at 0, s, 2 s, ... with the stride s, and one more ends at the edge where
 the stride leaves a rest, so that every latent is covered. An axis shorter than a window is one
@@ -22,12 +41,16 @@ evenly around it, some of them over the join; one that is no wider than a window
 each of these starts, so that its join lies in the middle of some.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import Any, final
+from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+Taper = Literal["constant", "hat", "hann"]
+"""How much a window counts from its edges to its middle."""
 
 
 @final
@@ -43,9 +66,11 @@ class WindowGrid:
         stride: from a window to the next one below it and the next one to its right, at most the
             window's height and width.
         wrap: the canvas is closed along its width.
+        taper: how much a window's gradient counts from its edges to its middle.
 
     Attributes:
         window: height h and width w of the windows.
+        weights: the taper w, (h, w), float32, in (0, 1].
         rows: where windows begin along the height, ascending.
         columns: where windows begin along the width, ascending.
         origins: where each of the M windows begins, (M, 2), int64: row and column.
@@ -61,7 +86,10 @@ class WindowGrid:
         window: tuple[int, int],
         stride: tuple[int, int],
         wrap: bool = False,
+        taper: Taper = "constant",
     ) -> None:
+        if taper not in get_args(Taper):
+            raise ValueError(f"taper must be one of {get_args(Taper)}; got {taper!r}")
         _check_whole("height", height)
         _check_whole("width", width)
         check_pair("window", window)
@@ -76,10 +104,16 @@ class WindowGrid:
         self.window = (min(window[0], height), min(window[1], width))
         self.stride = (stride[0], stride[1])
         self.wrap = wrap
+        self.taper = taper
         self.rows = _starts(height, self.window[0], stride[0])
         around = _starts_around(width, stride[1])
         self.columns = around if wrap else _starts(width, self.window[1], stride[1])
         self.origins = torch.cartesian_prod(torch.tensor(self.rows), torch.tensor(self.columns))
+        down, across = (_profile(side, taper) for side in self.window)
+        self.weights = torch.outer(down, across)
+        # windows are all pairs of a row and a column, so their mean weight is a product too
+        down, across = _mean(down, self.rows, height), _mean(across, self.columns, width)
+        self._mean_weight = torch.outer(down, across)
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -93,6 +127,8 @@ class WindowGrid:
 
     def crop(self, canvas: Tensor, ids: Tensor) -> Tensor:
         """Windows of a canvas, differentiable in the canvas.
+
+        A gradient that flows back through them is weighted by the taper, and added up.
 
         Args:
             canvas: (1, C, H, W), in any units.
@@ -115,7 +151,7 @@ class WindowGrid:
         return _Crop.apply(canvas, self, self._listed(ids))
 
     def lay(self, windows: Tensor, ids: Tensor) -> Tensor:
-        """Windows (N, C, h, w) added up on an empty canvas, (1, C, H, W): crop's adjoint."""
+        """Windows (N, C, h, w) added up on an empty canvas, (1, C, H, W), unweighted."""
         return self._lay(windows, self._listed(ids))
 
     def coverage(self, ids: Tensor) -> Tensor:
@@ -127,13 +163,17 @@ class WindowGrid:
         """Sums over the windows of a step as means over those that hold each latent.
 
         Args:
-            gradient: sum over windows, (1, C, H, W).
+            gradient: sum over windows of what each says, weighted, (1, C, H, W).
             ids: the windows of the step, (N,), each of them counted.
 
         Returns:
             (1, C, H, W); 0 where it was 0.
         """
-        return gradient / self.coverage(ids).clamp(min=1).to(gradient.device, gradient.dtype)
+        held = self.coverage(ids).to(gradient.device, gradient.dtype)
+        weights = self.weights.to(gradient.device, gradient.dtype)
+        weight = self.lay(weights.expand(len(ids), 1, *self.window), ids)[0, 0]
+        usual = held * self._mean_weight.to(gradient.device, gradient.dtype)
+        return gradient / torch.where(held > 0, torch.maximum(weight, usual), 1)
 
     def _listed(self, ids: Tensor) -> list[int]:
         listed: list[int] = ids.tolist()
@@ -165,7 +205,7 @@ class WindowGrid:
 
 
 class _Crop(torch.autograd.Function):
-    """Crops, whose gradient is added up window after window.
+    """Crops, whose gradient is weighted, and added up window after window.
 
     Indexing would do as well, but adds in an order that several threads change, and slicing would
     keep a canvas for every window.
@@ -179,7 +219,8 @@ class _Crop(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return ctx.grid._lay(gradient, ctx.ids), None, None
+        weights = ctx.grid.weights.to(gradient.device, gradient.dtype)
+        return ctx.grid._lay(gradient * weights, ctx.ids), None, None
 
 
 def pieces(start: int, stop: int, length: int) -> Iterator[tuple[slice, slice]]:
@@ -212,6 +253,28 @@ def _starts_around(length: int, stride: int) -> tuple[int, ...]:
     """Starts around a ring, as even as can be and at most a stride apart."""
     count = -(-length // stride)
     return tuple(i * length // count for i in range(count))
+
+
+def _profile(side: int, taper: Taper) -> Tensor:
+    """The weight of each latent along a side of a window, (side,), float32, in (0, 1]."""
+    places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
+    if taper == "hat":
+        places = 1 - (2 * places - 1).abs()
+    elif taper == "hann":
+        places = (math.pi * places).sin().square()
+    else:
+        places = torch.ones_like(places)
+    return places.float()
+
+
+def _mean(weights: Tensor, starts: tuple[int, ...], length: int) -> Tensor:
+    """The mean weight at each place of an axis over the windows that hold it, (length,)."""
+    total, held = torch.zeros(length), torch.zeros(length)
+    for start in starts:
+        for on_axis, in_window in pieces(start, start + len(weights), length):
+            total[on_axis] += weights[in_window]
+            held[on_axis] += 1
+    return total / held
 
 
 def check_pair(name: str, value: Any) -> None:

@@ -12,10 +12,12 @@ Let q be a distribution over the batches S of B of the M windows. What is wanted
 
 the latent that is updated least to be updated as often as possible. Without the condition a few
 windows side by side would do, and the seams between them would never lie within a window; with
-rho = 1 every window comes equally often, which is the draw at random. Here rho = 1/4.
+rho = 1 every window comes equally often, which is the draw at random. Here rho = 1/4; under a taper
+rho = 1/2, since there a latent is moved by windows in whose middle it lies, and hardly by those
+that end there.
 
 A linear program over all batches gives the optimum of small cases (tests/canvas); this stream
-comes within a tenth of it, greedily. A quarter of the places is dealt like cards, so that every
+comes within a tenth of it, greedily. The share rho of the places is dealt like cards, so that every
 window comes up. Each other place goes to the window with the greatest sum, over its latents that
 the batch does not hold yet, of
 
@@ -44,6 +46,9 @@ STREAM = 0x77696E64
 
 SHARE = 4
 """One place in so many is dealt: 1 / rho."""
+
+TAPERED_SHARE = 2
+"""The same where windows count less at their edges."""
 
 ROUND = 128
 """Steps over which updates are counted."""
@@ -79,6 +84,7 @@ class WindowBatches(IterableDataset[Tensor]):
         self.size = self.count if batch_size is None else batch_size
         self.seed = seed
         self.start = start
+        self._share = SHARE if grid.taper == "constant" else TAPERED_SHARE
         self._rows = (grid.height, grid.window[0], grid.rows)
         self._columns = (grid.width, grid.window[1], grid.columns)
 
@@ -94,7 +100,7 @@ class WindowBatches(IterableDataset[Tensor]):
         if self.size == self.count:
             return torch.arange(self.count)
         number, place = divmod(k, ROUND)
-        batches = _round(self._rows, self._columns, self.size, self.seed, number)
+        batches = _round(self._rows, self._columns, self.size, self._share, self.seed, number)
         return torch.from_numpy(batches[place].copy())
 
 
@@ -121,6 +127,7 @@ def _round(
     rows: tuple[int, int, Starts],
     columns: tuple[int, int, Starts],
     size: int,
+    share: int,
     seed: int,
     number: int,
 ) -> npt.NDArray[np.int64]:
@@ -130,6 +137,7 @@ def _round(
         rows: length of the canvas, length of a window and starts of windows along the height.
         columns: the same along the width.
         size: of a batch, B.
+        share: 1 / rho.
         seed: of the stream.
         number: of the round.
     """
@@ -139,17 +147,17 @@ def _round(
     batches = np.empty((ROUND, size), dtype=np.int64)
     count = len(down.holds) * len(across.holds)
     for place in range(ROUND):
-        batch = _dealt(count, size, seed, number * ROUND + place)
+        batch = _dealt(count, size, share, seed, number * ROUND + place)
         order = np.argsort(random.random_raw(count))
         batches[place], held = _filled(batch, size, updates, order, down, across)
         updates += held
     return batches
 
 
-def _dealt(count: int, size: int, seed: int, k: int) -> list[int]:
-    """The windows of batch k that are dealt; none in some batches that are smaller than SHARE."""
+def _dealt(count: int, size: int, share: int, seed: int, k: int) -> list[int]:
+    """The windows of batch k that are dealt; none in some batches that are smaller than 1 / rho."""
     cards = FrameBatches(count, 1, seed)
-    places = range(k * size // SHARE, (k + 1) * size // SHARE)
+    places = range(k * size // share, (k + 1) * size // share)
     return list(dict.fromkeys(int(cards.batch(place)) for place in places))
 
 

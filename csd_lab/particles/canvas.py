@@ -1,10 +1,15 @@
 r"""One image of any size: a canvas of latents is the parameter, and windows of it the particles.
 
 A step takes a batch S of windows, x_i = P_i x, distils their gradients g_i together, and moves
-every latent by the mean over the windows that hold it (Kim et al. 2023, section 4.1),
+every latent by the mean over the windows that hold it (Kim et al. 2023, section 4.1), weighted by a
+taper w, so that what a window says at its edge counts less than what others see in their middle:
 
 .. math::
-    x \leftarrow x - \mathrm{lr} \frac{\sum_{i \in S} P_i^T g_i}{\sum_{i \in S} P_i^T 1}.
+    x \leftarrow x - \mathrm{lr} \, G, \qquad
+    G = \frac{\sum_{i \in S} P_i^T (w \, g_i)}{\sum_{i \in S} P_i^T w},
+
+with all windows in S, and never more than that with some of them (:mod:`csd_lab.canvas.windows`).
+A rank weighs and adds up its own share of S; the denominator is of all S, and known to every rank.
 
 With regions, each with a prompt of its own, a window follows all prompts that hold in it, in
 proportion to their share of it (:mod:`csd_lab.canvas.regions`): one noise a window serves them all,
@@ -24,7 +29,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
-from csd_lab.canvas.windows import check_pair
+from csd_lab.canvas.windows import Taper, check_pair
 from csd_lab.distill import particle_noise
 from csd_lab.particles.latents import LatentParticles
 from csd_lab.types import Blend
@@ -46,6 +51,7 @@ class CanvasParticles(LatentParticles):
             was trained on, or the whole canvas if it has none.
         stride: from one window to the next, in latents, likewise; None: as ``overlap`` says.
         overlap: of neighbouring windows, as a share of a window, in [0, 1).
+        taper: how much a window counts from its edges to its middle; ``constant`` is the paper's.
         regions: where other prompts hold.
         transition: width of the passage between regions, in latents.
         **options: see :class:`LatentParticles`.
@@ -66,6 +72,7 @@ class CanvasParticles(LatentParticles):
         window: Sides | None = None,
         stride: Sides | None = None,
         overlap: float = 0.75,
+        taper: Taper = "constant",
         regions: Sequence[PromptedRegion] = (),
         transition: float = 0.0,
         **options: Any,
@@ -81,7 +88,7 @@ class CanvasParticles(LatentParticles):
         height, width = self.latents.shape[2:]
         size = _pair("window", window) or self.prior.native_size or (height, width)
         step = _pair("stride", stride) or _strides(size, overlap)
-        self.grid = WindowGrid(height, width, size, step, self.wrap)
+        self.grid = WindowGrid(height, width, size, step, self.wrap, taper)
         self.region_prompts = tuple(region.prompt for region in regions)
         shares = None
         if regions:
@@ -101,8 +108,8 @@ class CanvasParticles(LatentParticles):
         return Blend((*self.region_prompts, self.prompt), self.shares[ids])
 
     def whole(self, parts: Tensor, ids: Tensor) -> Tensor:
-        """The canvas of these windows, (1, C, H, W), their mean where they overlap."""
-        return self.grid.average(self.grid.lay(parts, ids), ids)
+        """The canvas of these windows, (1, C, H, W), their weighted mean where they overlap."""
+        return self.grid.average(self.grid.lay(parts * self.grid.weights.to(parts), ids), ids)
 
     def starting_noise(self) -> Tensor:
         """Noise of the canvas, (1, C, H, W); if it is shared, a window's, over and over."""
@@ -128,7 +135,7 @@ class CanvasParticles(LatentParticles):
             )
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Make the sum over windows, which autograd gave, their mean."""
+        """Make the weighted sum over windows, which autograd gave, their mean."""
         del optimizer
         assert self.latents.grad is not None
         self.latents.grad = self.grid.average(self.latents.grad, self.latest.ids)

@@ -13,7 +13,8 @@ from scipy.sparse import csr_matrix, hstack, vstack
 from torch import Tensor
 
 from csd_lab.canvas import WindowGrid
-from csd_lab.data.windows import ROUND, SHARE, WindowBatches
+from csd_lab.canvas.windows import Taper
+from csd_lab.data.windows import ROUND, SHARE, TAPERED_SHARE, WindowBatches
 
 STEPS = 200
 WINDOW = {"window": (64, 64), "stride": (16, 16)}
@@ -64,10 +65,10 @@ def test_all_windows_come_in_order(size: int | None) -> None:
 
 
 @cache
-def optimum(height: int, width: int, size: int) -> float:
+def optimum(height: int, width: int, size: int, share: int) -> float:
     """How often the latent that is updated least can be updated, as a share of the steps.
 
-    Over all distributions on batches, with every window at least 1 / SHARE of its fair share.
+    Over all distributions on batches, with every window at least 1 / share of its fair share.
     """
     grid = WindowGrid(height, width, **WINDOW)
     every = torch.arange(len(grid))
@@ -83,7 +84,7 @@ def optimum(height: int, width: int, size: int) -> float:
             hstack([csr_matrix(-uses.T), csr_matrix((windows, 1))]),
         ]
     )
-    least = np.concatenate([np.zeros(latents), np.full(windows, -size / windows / SHARE)])
+    least = np.concatenate([np.zeros(latents), np.full(windows, -size / windows / share)])
     goal = np.zeros(len(batches) + 1)
     goal[-1] = -1
     total = np.ones((1, len(batches) + 1))
@@ -94,11 +95,12 @@ def optimum(height: int, width: int, size: int) -> float:
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(64, 240, 2), (64, 240, 4), (64, 240, 8), (96, 128, 4)]
 )
+@pytest.mark.parametrize(("taper", "share"), [("constant", SHARE), ("hann", TAPERED_SHARE)])
 def test_updates_of_latents_come_near_the_best_that_is_possible(
-    height: int, width: int, size: int
+    height: int, width: int, size: int, taper: Taper, share: int
 ) -> None:
-    grid = WindowGrid(height, width, **WINDOW)
-    best = STEPS * optimum(height, width, size)
+    grid = WindowGrid(height, width, **WINDOW, taper=taper)
+    best = STEPS * optimum(height, width, size, share)
     for seed in range(3):
         least = updates(grid, drawn(grid, size, seed)).min().item()
         assert 0.9 * best <= least <= best + size
@@ -119,10 +121,11 @@ def test_the_official_setting_is_evener_than_the_official_draw(size: int) -> Non
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
-def test_every_window_comes_up(size: int) -> None:
-    grid = WindowGrid(64, 240, **WINDOW)
+@pytest.mark.parametrize(("taper", "share"), [("constant", SHARE), ("hat", TAPERED_SHARE)])
+def test_every_window_comes_up(size: int, taper: Taper, share: int) -> None:
+    grid = WindowGrid(64, 240, **WINDOW, taper=taper)
     used = torch.bincount(torch.cat(drawn(grid, size)), minlength=12)
-    assert used.min() >= 0.95 * STEPS * size / 12 / SHARE - 1
+    assert used.min() >= 0.95 * STEPS * size / 12 / share - 1
 
 
 def test_a_ring_is_updated_evenly() -> None:

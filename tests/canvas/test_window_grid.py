@@ -1,7 +1,7 @@
 """Windows: where they lie, and that crops, sums and means equal naive loops."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from csd_lab.canvas import WindowGrid
+from csd_lab.canvas.windows import Taper
 
+TAPERS = get_args(Taper)
 VIEWS = np.load(Path(__file__).parent / "data" / "region_weights.npz")
 
 
@@ -22,11 +24,12 @@ class Case(NamedTuple):
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
+def cases(draw: st.DrawFn, tapers: tuple[str, ...] = ("constant",)) -> Case:
     height, width = draw(st.integers(1, 20)), draw(st.integers(1, 30))
     window = draw(st.tuples(st.integers(1, 9), st.integers(1, 12)))
     stride = tuple(draw(st.integers(1, side)) for side in window)
-    grid = WindowGrid(height, width, window, stride, draw(st.booleans()))
+    wrap, taper = draw(st.booleans()), draw(st.sampled_from(tapers))
+    grid = WindowGrid(height, width, window, stride, wrap, taper)
     return Case(grid, height, width)
 
 
@@ -115,6 +118,90 @@ def test_the_gradient_through_crops_is_their_sum_and_its_average_their_mean(
     torch.testing.assert_close(grid.lay(gradients, ids), total.detach())
 
 
+# --- tapers ------------------------------------------------------------------------------------
+
+
+def through_crops(grid: WindowGrid, gradients: Tensor, ids: Tensor) -> Tensor:
+    """What reaches the canvas of gradients of its windows."""
+    canvas = torch.zeros(1, gradients.shape[1], grid.height, grid.width, requires_grad=True)
+    grid.crop(canvas, ids).backward(gradients)
+    assert canvas.grad is not None
+    return grid.average(canvas.grad, ids)
+
+
+def test_a_weighted_mean_by_hand() -> None:
+    grid = WindowGrid(1, 6, (1, 4), (1, 2), taper="hat")
+    torch.testing.assert_close(grid.weights, torch.tensor([[0.25, 0.75, 0.75, 0.25]]))
+    gradients = torch.tensor([[1.0, 2, 3, 4], [5, 6, 7, 8]])[:, None, None]
+    both = through_crops(grid, gradients, torch.tensor([0, 1]))
+    shared = [0.75 * 3 + 0.25 * 5, 0.25 * 4 + 0.75 * 6]
+    torch.testing.assert_close(both, torch.tensor([[[[1.0, 2, *shared, 7, 8]]]]))
+    first = through_crops(grid, gradients[:1], torch.tensor([0]))
+    # at 2 it weighs 3/4, more than the mean, 1/2: all of it; at 3 it weighs 1/4: half of it
+    torch.testing.assert_close(first, torch.tensor([[[[1.0, 2, 3, 2, 0, 0]]]]))
+
+
+@given(cases(TAPERS), st.integers(0, 10**6), st.integers(0, 5))
+@settings(max_examples=100, deadline=None)
+def test_weighted_means_equal_naive_loops(case: Case, seed: int, count: int) -> None:
+    grid, ids = case.grid, some_ids(case.grid, seed, count)
+    weights = grid.weights.double()
+    usual = torch.zeros(2, case.height, case.width, dtype=torch.float64)
+    for index in range(len(grid)):
+        for i, j, row, column in cells(grid, index):
+            usual[:, row, column] += torch.tensor([weights[i, j], 1])
+    sums = torch.zeros(3, case.height, case.width, dtype=torch.float64)
+    gradients = torch.randn(count, 1, *grid.window)
+    for place, index in enumerate(ids.tolist()):
+        for i, j, row, column in cells(grid, index):
+            w, g = weights[i, j], gradients[place, 0, i, j]
+            sums[:, row, column] += torch.stack([w * g, w, torch.tensor(1.0)])
+    divisor = torch.maximum(sums[1], sums[2] * usual[0] / usual[1])
+    expected = torch.where(sums[2] > 0, sums[0] / divisor, 0).float()
+    torch.testing.assert_close(through_crops(grid, gradients, ids)[0, 0], expected)
+
+
+@given(cases(TAPERS), st.integers(0, 10**6))
+@settings(max_examples=100, deadline=None)
+def test_windows_that_agree_give_what_they_agree_on(case: Case, seed: int) -> None:
+    """All of them together; some of them never more, where the mean was of that sign."""
+    grid, said = case.grid, torch.rand(1, 2, case.height, case.width) + 0.5
+    everyone = torch.arange(len(grid))
+    agreed = through_crops(grid, grid.crop(said, everyone), everyone)
+    torch.testing.assert_close(agreed, said)
+    some = some_ids(grid, seed, 4)
+    step = through_crops(grid, grid.crop(said, some), some)
+    assert bool((step >= 0).all())
+    assert bool((step <= said * (1 + 1e-5)).all())
+    assert torch.equal(step[0, 0] > 0, grid.coverage(some) > 0)
+
+
+@pytest.mark.parametrize("taper", TAPERS)
+@pytest.mark.parametrize("side", [1, 2, 7, 16, 64, 128])
+def test_tapers_are_above_zero_symmetric_and_largest_in_the_middle(taper: str, side: int) -> None:
+    weights = WindowGrid(side, side, (side, side), (side, side), taper=taper).weights
+    assert bool((weights > 0).all() and (weights <= 1).all())
+    torch.testing.assert_close(weights, weights.T)
+    torch.testing.assert_close(weights, weights.flip(0))
+    assert bool((weights[: side // 2 + 1].diff(dim=0) >= 0).all())
+
+
+@pytest.mark.parametrize("taper", ["hat", "hann"])
+def test_windows_half_a_window_apart_add_up_to_one(taper: str) -> None:
+    grid = WindowGrid(1, 64, (1, 16), (1, 8), wrap=True, taper=taper)  # one latent is a middle
+    ids = torch.arange(len(grid))
+    whole = grid.lay(grid.weights.expand(len(grid), 1, -1, -1), ids)
+    torch.testing.assert_close(whole, torch.ones_like(whole))
+
+
+def test_a_constant_taper_is_the_plain_mean_bit_for_bit() -> None:
+    grid = WindowGrid(9, 11, (4, 5), (3, 2))
+    ids = some_ids(grid, 3, 7)
+    gradients = torch.randn(7, 3, 4, 5)
+    plain = grid.lay(gradients, ids) / grid.coverage(ids).clamp(min=1)
+    assert torch.equal(through_crops(grid, gradients, ids), plain)
+
+
 def test_the_gradient_of_crops_passes_gradcheck() -> None:
     grid = WindowGrid(5, 7, (3, 4), (2, 3), wrap=True)
     canvas = torch.randn(1, 2, 5, 7, dtype=torch.float64, requires_grad=True)
@@ -195,6 +282,7 @@ def test_no_windows_give_an_empty_crop_with_a_gradient() -> None:
         ({"width": 2.0}, r"width must be a whole number of at least 1; got 2\.0"),
         ({"window": 64}, r"window must be a height and a width, such as \(64, 64\); got 64"),
         ({"window": (64, 0)}, "each side of window must be a whole number of at least 1; got 0"),
+        ({"taper": "round"}, r"taper must be one of \('constant', 'hat', 'hann'\); got 'round'"),
         ({"stride": (16, 17)}, r"stride must be at most the window, \(16, 16\), .* \(16, 17\)"),
     ],
 )

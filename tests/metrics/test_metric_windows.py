@@ -147,22 +147,30 @@ def test_intra_lpips_of_many_crops_takes_16_spread_over_them(encoder: OpenClip) 
     torch.testing.assert_close(IntraLpips(distance).value(artefact), expected)
 
 
-def written_out(change: np.ndarray, columns: set[int], reach: int, wrap: bool) -> float:
-    """The definition for one axis, line by line."""
-    width = change.shape[-1]
+def written_out(
+    change: np.ndarray, source: np.ndarray, columns: set[int], reach: int, wrap: bool
+) -> float:
+    """The definition for one axis, place by place."""
+    height, width = change.shape[-2:]
     at_borders, inside = [], []
-    for x in range(width):
-        if not wrap and not reach <= x <= width - reach:
-            continue
-        right = np.mean([change[..., (x + i) % width] for i in range(reach)], axis=0)
-        left = np.mean([change[..., (x - i - 1) % width] for i in range(reach)], axis=0)
-        step = np.abs(right - left).mean()
-        apart = [abs(x - c) for c in columns]
-        nearest = min([min(a, width - a) if wrap else a for a in apart], default=reach)
-        if nearest == 0:
-            at_borders.append(step)
-        elif nearest >= reach:
-            inside.append(step)
+
+    def step(image: np.ndarray, x: int) -> np.ndarray:
+        right = np.mean([image[..., (x + i) % width] for i in range(reach)], axis=0)
+        left = np.mean([image[..., (x - i - 1) % width] for i in range(reach)], axis=0)
+        return np.abs((right - left).mean(-1))
+
+    for stretch in np.array_split(np.arange(height), max(1, height // (2 * reach))):
+        for x in range(width):
+            if not wrap and not reach <= x <= width - reach:
+                continue
+            if step(source[:, stretch], x).max() >= 0.04:
+                continue
+            apart = [abs(x - c) for c in columns]
+            nearest = min([min(a, width - a) if wrap else a for a in apart], default=reach)
+            if nearest == 0:
+                at_borders.append(step(change[:, stretch], x).mean())
+            elif nearest >= reach:
+                inside.append(step(change[:, stretch], x).mean())
     return float(np.mean(at_borders) - np.mean(inside)) if at_borders and inside else math.nan
 
 
@@ -170,6 +178,7 @@ def written_out(change: np.ndarray, columns: set[int], reach: int, wrap: bool) -
 @pytest.mark.parametrize("size", [(32, 128), (70, 100), (96, 96)])
 def test_the_seam_error_is_its_definition(size: tuple[int, int], wrap: bool) -> None:
     change = (image(*size) + 0.1 * torch.rand(1, 3, *size))[0].double()
+    source = (image(*size, seed=1) + 0.1 * torch.rand(1, 3, *size))[0].double()
     places = windows(*size, 24, wrap)
     rows = {int(edge) for box in places.boxes.tolist() for edge in box[0::2]} - {0, size[0]}
     columns = {int(edge) % size[1] for box in places.boxes.tolist() for edge in box[1::2]}
@@ -177,17 +186,17 @@ def test_the_seam_error_is_its_definition(size: tuple[int, int], wrap: bool) -> 
     found_rows, found_columns = borders(places, size)
     assert (set(found_rows.tolist()), set(found_columns.tolist())) == (rows, columns)
     parts = [
-        (written_out(change.transpose(1, 2).numpy(), rows, 4, False), len(rows)),
-        (written_out(change.numpy(), columns, 4, wrap), len(columns)),
+        (written_out(change.mT.numpy(), source.mT.numpy(), rows, 4, False), len(rows)),
+        (written_out(change.numpy(), source.numpy(), columns, 4, wrap), len(columns)),
     ]
     known = [(value, weight) for value, weight in parts if not math.isnan(value)]
     expected = np.average([v for v, _ in known], weights=[w for _, w in known])
-    assert float(seam_error(change, places)) == pytest.approx(expected, abs=1e-12)
+    assert float(seam_error(change, source, places)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("wrap", [False, True])
 def test_offsets_between_windows_show_in_full(wrap: bool) -> None:
-    source = image(64, 128) * 0.5
+    source = image(64, 128) * 0.03
     offsets = torch.tensor([[0.0, 0.3, 0.1, 0.4], [0.2, 0.2, 0.0, 0.1]])
     edited = source + offsets.repeat_interleave(32, 0).repeat_interleave(32, 1)
     columns = list((offsets.roll(1, 1) - offsets).abs().mean(0))[0 if wrap else 1 :]
@@ -214,7 +223,7 @@ def test_noise_has_no_seam_on_average() -> None:
     values = []
     for seed in range(20):
         change = torch.rand(3, 64, 512, generator=torch.Generator().manual_seed(seed)) - 0.5
-        values.append(float(seam_error(change, windows(64, 512, 16))))
+        values.append(float(seam_error(change, torch.zeros(3, 64, 512), windows(64, 512, 16))))
     assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(20)
     assert np.std(values) < 2e-3
 
@@ -243,6 +252,33 @@ def test_a_blurred_seam_is_still_seen() -> None:
     assert 0.65 * errors[0] < errors[1] < errors[0]
 
 
+def test_a_faint_line_is_seen_beside_texture() -> None:
+    """A line of 4 pixels and 1 % at every border of an edit whose texture is 30 times as strong."""
+    generator = torch.Generator().manual_seed(0)
+    rough = torch.zeros(1, 1, 256, 256)
+    rough[..., 128:, :] = torch.rand(128, 256, generator=generator) - 0.5
+    source = (0.4 + 0.6 * rough).expand(1, 3, -1, -1)
+    line = 0.01 * (torch.arange(256) % 32 < 4)
+    task = EditTask(source, "x", windows=windows(256, 256))
+    plain, lined = (
+        float(SeamError().value(Artefact(source - 0.3 * rough + extra, task)))
+        for extra in (torch.zeros(256), line)
+    )
+    assert abs(plain) < 5e-4
+    assert 0.01 / 4 * 0.95 < lined - plain < 0.01 / 2  # half the borders are columns, half smooth
+
+
+def test_only_places_count_where_the_source_is_smooth() -> None:
+    source = torch.full((1, 3, 64, 256), 0.3)
+    change = torch.where(torch.arange(256) // 32 % 2 == 0, 0.0, 0.2).repeat(64, 1)
+    stepped = source + torch.where(torch.arange(256) // 32 % 2 == 0, 0.0, 0.05)
+    places = windows(64, 256)
+    seen = seam_error(change.expand(3, -1, -1), source[0], places)
+    hidden = seam_error(change.expand(3, -1, -1), stepped[0], places)
+    assert float(seen) == pytest.approx(0.2 * 7 / 8, abs=1e-6)
+    assert float(hidden) == pytest.approx(0, abs=1e-6)  # rows alone have places that count
+
+
 def test_seams_are_undefined_where_there_is_nothing_to_compare() -> None:
     source = image(32, 40)
     for places in (windows(32, 40), Windows(torch.tensor([[0, 0, 32, 40]]))):
@@ -266,7 +302,9 @@ def metrics(folder: Path) -> dict[str, ArtefactMetric]:
 
 
 def dataset() -> list[Artefact]:
-    return [large(one_answer(seed, count)) for seed, count in ((0, 4), (1, 3), (2, 2), (3, 5))]
+    """Of sources so faint that all their places count for seams."""
+    made = [large(one_answer(seed, count)) for seed, count in ((0, 4), (1, 3), (2, 2), (3, 5))]
+    return [a._replace(task=a.task._replace(source=0.03 * a.task.source)) for a in made]
 
 
 def accumulated(folder: Path, artefacts: list[Artefact]) -> dict[str, float]:

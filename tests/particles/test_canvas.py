@@ -69,12 +69,14 @@ def fitted(module, steps=4):
 
 
 @pytest.mark.parametrize("edit", [False, True])
-def test_an_image_of_one_window_is_a_clip_of_one_frame(edit):
+@pytest.mark.parametrize("taper", ["constant", "hann"])
+def test_an_image_of_one_window_is_a_clip_of_one_frame(edit, taper):
     image = picture(WINDOW, WINDOW)
-    alone = canvas(image, edit=edit)
+    alone = canvas(image, edit=edit, taper=taper)
     assert len(alone.grid) == 1
     clip, _ = fit(canvas(image, cls=VideoParticles, edit=edit), [torch.tensor([0])] * 4)
-    assert torch.equal(fitted(alone).latents, clip.latents)
+    rounding = 0 if taper == "constant" else 1e-6
+    torch.testing.assert_close(fitted(alone).latents, clip.latents, rtol=0, atol=rounding)
     plain = fitted(canvas(image, edit=edit, kernel=False))
     torch.testing.assert_close(alone.latents, plain.latents, rtol=0, atol=1e-6)  # SDS, or DDS
 
@@ -88,20 +90,29 @@ def test_windows_without_overlap_are_a_clip_of_them():
     torch.testing.assert_close(module.latents, together, rtol=0, atol=1e-6)
 
 
-def test_a_step_moves_each_latent_by_the_mean_over_its_windows():
-    module = canvas(picture(6, 10), lr=1.0)
+@pytest.mark.parametrize("taper", ["constant", "hann"])
+def test_a_step_moves_each_latent_by_the_mean_over_its_windows(taper):
+    module = canvas(picture(6, 10), lr=1.0, taper=taper)
+    weights = module.grid.weights
     ids = torch.tensor([0, 1, 5, 7])
     _, trainer = fit(module, [ids])
     assert trainer.global_step == 1
-    moves, held = torch.zeros(3, 6, 10), torch.zeros(6, 10)
+    moves, weight, held = torch.zeros(3, 6, 10), torch.zeros(6, 10), torch.zeros(6, 10)
+    all_weight, all_held = torch.zeros(6, 10), torch.zeros(6, 10)
+    for place in module.grid.origins:
+        rows, columns = (slice(int(start), int(start) + WINDOW) for start in place)
+        all_weight[rows, columns] += weights
+        all_held[rows, columns] += 1
     gradients = module.latest.distillation.gradient
     for place, gradient in zip(module.grid.origins[ids], gradients, strict=True):
         rows, columns = (slice(int(start), int(start) + WINDOW) for start in place)
-        moves[:, rows, columns] -= gradient
+        moves[:, rows, columns] -= weights * gradient
+        weight[rows, columns] += weights
         held[rows, columns] += 1
-    expected = module.source_latents[0] + moves / held.clamp(min=1)
     assert (held == 0).any()
     assert (held > 1).any()
+    divisor = torch.maximum(weight, held * all_weight / all_held)
+    expected = module.source_latents[0] + moves / torch.where(held > 0, divisor, 1)
     torch.testing.assert_close(module.latents[0], expected)
 
 
@@ -124,16 +135,17 @@ def test_every_latent_of_any_canvas_is_edited(height, width, window, overlap, wr
     )
 
 
-def test_the_order_of_a_batch_changes_nothing():
+@pytest.mark.parametrize("taper", ["constant", "hann"])
+def test_the_order_of_a_batch_changes_nothing(taper):
     image, order = picture(6, 10), torch.tensor([3, 0, 6, 1])
-    plain, _ = fit(canvas(image), [order.sort().values] * 3)
-    permuted, _ = fit(canvas(image), [order] * 3)
+    plain, _ = fit(canvas(image, taper=taper), [order.sort().values] * 3)
+    permuted, _ = fit(canvas(image, taper=taper), [order] * 3)
     torch.testing.assert_close(plain.latents, permuted.latents, rtol=0, atol=1e-5)
 
 
 def test_a_ring_has_no_first_column():
     image = picture(WINDOW, 12)
-    options = {"wrap": True, "stride": 2, "noise": "shared"}
+    options = {"wrap": True, "stride": 2, "noise": "shared", "taper": "hann"}
     plain = fitted(canvas(image, **options)).latents
     turned = fitted(canvas(image.roll(6, dims=3), **options)).latents
     torch.testing.assert_close(turned, plain.roll(6, dims=3), rtol=0, atol=1e-5)
@@ -214,6 +226,7 @@ def test_a_mask_is_a_region():
     [
         (2, {}, "one image"),
         (1, {"overlap": 1.0}, "overlap"),
+        (1, {"taper": "round"}, "taper must be one of"),
         (1, {"window": 0}, "window"),
         (1, {"window": [4]}, "window"),
         (1, {"window": 2, "stride": 3}, "stride must be at most the window"),
