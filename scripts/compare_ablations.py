@@ -2,7 +2,7 @@
 
     python scripts/compare_ablations.py                        # 20 held-out clips
     python scripts/compare_ablations.py --first 1000 --scenes 3 --one 2 --many 2   # for tuning
-    python scripts/compare_ablations.py --methods csd_edit repulsion_0 shared_noise
+    python scripts/compare_ablations.py --methods csd_edit_best repulsion_0 shared_noise
 
 Every finished cell is a line of a file, as in compare_video.py; --help lists the rest. Variants
 that are chosen by this must be chosen on other clips than show their gain: from --first 1000 on.

@@ -1,18 +1,18 @@
 """Compares edits of wide panoramas of the world, paired, with 95 % intervals.
 
     python scripts/compare_panorama.py                  # all cells that are not in the file yet
-    python scripts/compare_panorama.py --scenes 4 --methods csd_edit identity
+    python scripts/compare_panorama.py --scenes 4 --methods csd_edit_best identity
     python scripts/compare_panorama.py --first 10 --scenes 10 --file half.jsonl   # a share
     python scripts/compare_panorama.py --table-only
 
 Methods, all with the same guidance and metrics:
 
-    csd_edit        CSD-Edit as configured by default, overlapping windows as particles
+    csd_edit_best   CSD-Edit as configured by default, overlapping windows as particles
     wide            the same with twice the bandwidth, as clips have it
     identity        the same windows without a kernel, at the same step size
     ip2p            Instruct-Pix2Pix sampling of windows side by side, independent noise
     ip2p_shared     the same with one noise for all windows
-    multidiffusion  the windows of csd_edit, their sampling steps averaged
+    multidiffusion  the windows of csd_edit_best, their sampling steps averaged
     synctweedies    the same, their clean estimates averaged
 
 Every finished cell (method, panorama, instruction, seed) is a line of a file, so that the script

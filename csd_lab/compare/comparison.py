@@ -21,7 +21,7 @@ SCENE = ("data.clip_seed", "data.scene_seed", "data.path")
 """Settings that say which scene a run is about: the procedural world's, or a file."""
 MATCHED = ("prompt", "seed")
 """Settings in which two runs of one scene must agree to be compared."""
-PREFERRED = ("csd_edit", "rbf", "rbf_paper")
+PREFERRED = ("csd_edit_best", "csd_edit", "rbf", "rbf_paper")
 """The reference where none is chosen is the group with most of these values."""
 FIDELITY = ("clip_direction", "psnr_answer", "psnr_target", "clip_text", "ssim_target")
 CONSISTENCY = ("lpips_consecutive", "intra_lpips", "clip_consecutive", "agreement", "error_spread")

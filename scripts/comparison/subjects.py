@@ -15,29 +15,39 @@ Labelled = Mapping[str, tuple[str, tuple[str, ...]]]
 """The same, each with what readers are told it is."""
 
 METHODS: Overrides = {
-    "csd_edit": (),
-    "identity": ("kernel=identity", "method.distiller.normalize=row"),
+    "csd_edit_best": (),
+    "identity": ("kernel=identity",),
     "ip2p": ("method=ip2p",),
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
 
 VIDEO_METHODS: Labelled = {
-    "csd_edit": ("CSD-Edit", METHODS["csd_edit"]),
+    "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
+    "csd_edit_short": (
+        "CSD-Edit, half the steps, 1.5 x as long",
+        ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
+    ),
+    "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "sds": ("SDS", ("method=sds",)),
+    "pds": ("PDS", ("method=pds",)),
+    "vsd": ("VSD", ("method=vsd",)),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
     "ip2p_shared": ("Instruct-Pix2Pix, one noise", METHODS["ip2p_shared"]),
+    "prompt_to_prompt": ("Prompt-to-Prompt", ("method=prompt_to_prompt",)),
+    "fatezero": ("FateZero", ("method=fatezero",)),
+    "pix2video": ("Pix2Video, without depth", ("method=pix2video",)),
 }
 
 PANORAMA_METHODS: Labelled = {
-    "csd_edit": ("CSD-Edit", METHODS["csd_edit"]),
+    "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
     "multidiffusion": ("MultiDiffusion", ("method=multidiffusion",)),
     "synctweedies": ("SyncTweedies", ("method=synctweedies",)),
 }
 
 ABLATIONS: Labelled = {
-    "csd_edit": ("CSD-Edit", ()),
+    "csd_edit_best": ("CSD-Edit", ()),
     "kernel_identity": ("no kernel", ("kernel=identity",)),
     "kernel_mean": ("kernel of ones", ("kernel=mean",)),
     "kernel_imq": ("inverse multiquadric", ("kernel=imq",)),
