@@ -84,7 +84,12 @@ RUNS = {
         "data.batch_size=2",
     ),
     "panorama, windows in batches of 5": (*PANORAMA, "data.batch_size=5"),
-    "ring, all windows": (*PANORAMA, "data.wrap=true"),
+    "panorama, tapered windows in batches of 5": (
+        *PANORAMA,
+        "data.batch_size=5",
+        "modality.taper=hann",
+    ),
+    "ring, all windows, tapered": (*PANORAMA, "data.wrap=true", "modality.taper=hat"),
     "panorama, regions": (
         *PANORAMA,
         "data.batch_size=3",
