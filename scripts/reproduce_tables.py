@@ -125,6 +125,9 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")
     parser.add_argument("--scenes", type=int, default=SCENES)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument(
+        "--edits", type=int, nargs=2, metavar=("ONE", "MANY"), help="instructions a scene"
+    )
     parser.add_argument("--file", type=Path, help="keep cells here, instead of in docs/results")
     parser.add_argument("--table-only", action="store_true", help="do no cells")
     options = parser.parse_args()
@@ -134,6 +137,8 @@ def main() -> None:
         plan = tables[name].plan(options.first, options.scenes, options.seeds)
         if options.methods:
             plan = plan._replace(methods=[m for m in plan.methods if m in options.methods])
+        if options.edits:
+            plan = plan._replace(first_edits=tuple(options.edits))
         fill(options.file or cells_of(name), plan, preparation(tables[name], plan))
     write(tables)
 

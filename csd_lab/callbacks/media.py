@@ -65,10 +65,13 @@ class WriteMedia(pl.Callback):
 
     Args:
         alone: samples single frames; None: leave that out.
+        alone_up_to: pixels of all frames, in the prior's size, up to which they are sampled alone:
+            for a large clip that could take as long as its edit.
     """
 
-    def __init__(self, alone: ScheduledSampler | None = None) -> None:
+    def __init__(self, alone: ScheduledSampler | None = None, alone_up_to: int = 2**19) -> None:
         self.alone = alone
+        self.alone_up_to = alone_up_to
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -90,15 +93,16 @@ class WriteMedia(pl.Callback):
     def _alone(
         self, trainer: pl.Trainer, module: pl.LightningModule, result: Artefact
     ) -> dict[str, Tensor]:
-        particles = particle_module(module)
+        data, particles = edit_data(trainer), particle_module(module)
+        prior = particles.prior
         if (
             self.alone is None
-            or isinstance(edit_data(trainer), CanvasData)
+            or isinstance(data, CanvasData)
             or result.task.targets is None
-            or particles.prior.reads != "instruction"
+            or prior.reads != "instruction"
+            or data.frames[:, 0].numel() > self.alone_up_to
         ):
             return {}
-        data, prior = edit_data(trainer), particles.prior
         frames = data.frames.to(particles.device)
         shape = prior.latent_channels, *(side // prior.latent_scale for side in frames.shape[2:])
         ids = torch.arange(len(frames))

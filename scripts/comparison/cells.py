@@ -35,6 +35,7 @@ class Plan(NamedTuple):
         edits_of: the edits that the scene of a seed allows.
         one: instructions with one right answer for each scene.
         many: instructions with many for each scene.
+        first_edits: how many of these, with one answer and with many, are cells; None: all.
     """
 
     first: int
@@ -44,6 +45,7 @@ class Plan(NamedTuple):
     edits_of: Callable[[int], Sequence[world.Edit]]
     one: int = 4
     many: int = 3
+    first_edits: tuple[int, int] | None = None
 
     def cells(self) -> Iterator[tuple[Cell, bool]]:
         """All cells, each with whether its instruction has many answers.
@@ -54,9 +56,12 @@ class Plan(NamedTuple):
             scene = world.HELD_OUT_SEED + 1000 + index
             edits = self.edits_of(scene)
             rng = np.random.default_rng(scene)
-            for many, count in ((False, self.one), (True, self.many)):
+            drawn = (self.one, self.many)
+            for many, count, kept in zip(
+                (False, True), drawn, self.first_edits or drawn, strict=True
+            ):
                 names = sorted({edit.instruction for edit in edits if edit.many is many})
-                for name in rng.choice(names, min(count, len(names)), replace=False):
+                for name in rng.choice(names, min(count, len(names)), replace=False)[:kept]:
                     for seed in range(self.seeds):
                         for method in self.methods:
                             yield Cell(method, scene, str(name), seed), many

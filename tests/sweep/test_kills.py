@@ -102,10 +102,21 @@ def test_a_killed_worker_and_a_killed_launcher_change_no_result(tmp_path, undist
 
 
 def test_two_launches_at_once_share_the_work(tmp_path, undisturbed):
-    both = [start(tmp_path, *JOBS), start(tmp_path, *JOBS)]
-    assert [end(process)[0] for process in both] == [0, 0]
+    def launches():
+        return {status.launch for status in statuses(tmp_path).values() if status.launch}
+
+    first = start(tmp_path, *JOBS)
+    wait_for(lambda: busy(tmp_path), while_runs=first)
+    held = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
+    for process in held:  # until the second has come, however long that takes
+        process.suspend()
+    second = start(tmp_path, *JOBS)
+    wait_for(lambda: len(launches()) == 2, while_runs=second)
+    for process in held:
+        process.resume()
+    assert [end(process)[0] for process in (first, second)] == [0, 0]
     assert {status.attempts for status in statuses(tmp_path).values()} == {1}
-    assert len({status.launch for status in statuses(tmp_path).values()}) == 2
+    assert len(launches()) == 2
     assert same(results(tmp_path), undisturbed)
 
 
