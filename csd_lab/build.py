@@ -5,7 +5,7 @@ Parts are built cheapest first, so that wrong input is told before a network is 
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
@@ -13,9 +13,16 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
-from csd_lab.data import CanvasData, EditData
+from csd_lab.data import CanvasData, ClipData, EditData, SceneData
 from csd_lab.distill import Distiller, Sampler
-from csd_lab.particles import CanvasParticles, LatentParticles, ParticleModule
+from csd_lab.particles import (
+    CanvasParticles,
+    EditModule,
+    LatentParticles,
+    ParticleModule,
+    Reconstruction,
+    scene_module,
+)
 from csd_lab.particles.base import check_unit_step
 from csd_lab.priors import Prior
 from csd_lab.run_folder import RunFolder
@@ -27,7 +34,7 @@ class Run(NamedTuple):
     """The objects of one run."""
 
     data: EditData
-    module: ParticleModule
+    module: EditModule
     trainer: pl.Trainer
 
 
@@ -52,19 +59,51 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     )
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
-    particles = instantiate(config.modality)
-    rehearse(particles.keywords)
-    check_together(particles.func, data)
-    check_sampler(particles.keywords["distiller"], data, prompts_in_turn(config))
+    make = instantiate(config.modality)
+    check_together(make, data)
+    if make.func is Reconstruction:
+        _ = data.task
+        return Run(data, reconstruction_of(data, make), trainer)
+    rehearse(make.keywords)
+    check_sampler(make.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior: Prior = instantiate(config.prior)
-    return Run(data, particles_of(config, data, prior, particles), trainer)
+    return Run(data, module_of(config, data, prior, make), trainer)
+
+
+def reconstruction_of(data: EditData, make: partial[Reconstruction]) -> Reconstruction:
+    """What fits a scene to a capture."""
+    assert isinstance(data, SceneData)  # check_together has seen to it
+    return make(views=data.followed, shown=data.shown)
+
+
+def module_of(
+    config: DictConfig, data: EditData, prior: Prior, make: partial[ParticleModule]
+) -> ParticleModule:
+    """The module of a task, whose data then give batches of its particles.
+
+    Args:
+        config: of the run.
+        data: the task.
+        prior: of the run.
+        make: what ``config.modality`` is instantiated as.
+
+    Raises:
+        ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
+    """
+    if not isinstance(data, SceneData):
+        return particles_of(config, data, prior, cast(partial[LatentParticles], make))
+    data.fit_to(prior.size_multiple)
+    prompt = prompt_for(prior, data.task)
+    module = make(views=data.followed, shown=data.shown, prompt=prompt, prior=prior)
+    data.hold(module.steps_per_batch)
+    return module
 
 
 def particles_of(
     config: DictConfig, data: EditData, prior: Prior, make: partial[LatentParticles]
 ) -> LatentParticles:
-    """The particles of a task, whose data then give batches of them.
+    """The particles of a clip or an image, whose data then give batches of them.
 
     Args:
         config: of the run.
@@ -91,13 +130,19 @@ def particles_of(
     return module
 
 
-def check_together(modality: type[ParticleModule], data: EditData) -> None:
+def check_together(make: partial[EditModule], data: EditData) -> None:
     """Check that a modality is one of what the data hold.
 
     Raises:
-        ValueError: if windows are to be laid over a clip.
+        ValueError: if windows are to be laid over a clip, or a scene is to be made of one.
     """
-    if issubclass(modality, CanvasParticles) and not isinstance(data, CanvasData):
+    wants_scene = make.func in (Reconstruction, scene_module)
+    if wants_scene is not isinstance(data, SceneData):
+        raise ValueError(
+            "modality must be scene or reconstruction for a capture, and for nothing else; views "
+            "of a scene come with data=capture or data=world_scene."
+        )
+    if make.func is CanvasParticles and not isinstance(data, CanvasData):
         raise ValueError(
             "modality must be video for a clip, whose frames are the particles; windows are for "
             "one image: data=image or data=world_panorama."
@@ -117,7 +162,7 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
     """
     if not isinstance(distiller, Sampler):
         return
-    if data.batch_size is not None:
+    if data.batch_size is not None and not isinstance(data, SceneData):
         raise ValueError(
             "data.batch_size must be null for a method that samples, which moves all particles in "
             f"every step, got {data.batch_size}; lower prior.max_batch if memory is short."
@@ -127,9 +172,9 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
             f"method must not be {type(distiller).__name__} for a clip: it averages windows that "
             "overlap, and frames do not; take data=image or world_panorama, or method=ip2p."
         )
-    if "clip" in distiller.needs and isinstance(data, CanvasData):
+    if "clip" in distiller.needs and not isinstance(data, ClipData):
         raise ValueError(
-            f"method must not be {type(distiller).__name__} for windows of an image: it edits the "
+            f"method must not be {type(distiller).__name__} for windows or views: it edits the "
             "frames of a clip; take modality=video, or another method."
         )
     task = data.task

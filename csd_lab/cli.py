@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from csd_lab.composition import config_folder
+from csd_lab.data.captures import is_capture
 from csd_lab.jobs import own_overrides, single_run, sweep_job
 from csd_lab.messages import WRONG, WRONG_INPUT, one_line
 from csd_lab.sweep.job import JobFolder
@@ -28,6 +29,7 @@ TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp")
 """Endings of files that hold one image."""
+QUOTES = "'\""
 
 
 def main() -> None:
@@ -71,8 +73,8 @@ def prepare(arguments: list[str]) -> list[str]:
     """What Hydra is given, from what the user typed.
 
     Free text is quoted, the user's own ``./configs`` join the search path, ``data.path`` implies
-    ``data=file`` or, as its ending says, ``data=image``, and ``resume`` runs in the folder that it
-    names.
+    ``data=file``, ``data=image`` or ``data=capture``, as it looks, and ``resume`` runs in the
+    folder that it names.
 
     Raises:
         ValueError: if the folder to resume is no run folder.
@@ -81,8 +83,7 @@ def prepare(arguments: list[str]) -> list[str]:
     prepared = [a if multirun and sweeps(a) else quote(a) for a in arguments]
     keys = dict(overrides(arguments))
     if "data.path" in keys and "data" not in keys:
-        ending = keys["data.path"].strip("'\"").rpartition(".")[2].lower()
-        prepared = [f"data={'image' if ending in IMAGES else 'file'}", *prepared]
+        prepared = [f"data={kind_of(keys['data.path'].strip(QUOTES))}", *prepared]
     own = Path("configs").resolve()
     if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
         sys.path.append(str(own.parent))  # what own configs name may lie beside them
@@ -94,6 +95,13 @@ def prepare(arguments: list[str]) -> list[str]:
             )
         prepared = [*prepared, *resume_overrides(Path(keys["resume"]))]
     return prepared
+
+
+def kind_of(path: str) -> str:
+    """The config of data for what a user names: a capture, one image, or a clip."""
+    if is_capture(Path(path)):
+        return "capture"
+    return "image" if path.rpartition(".")[2].lower() in IMAGES else "file"
 
 
 def resume_overrides(folder: Path) -> list[str]:

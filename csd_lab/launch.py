@@ -40,7 +40,17 @@ from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)
 
-GROUPS = ("modality", "method", "kernel", "guidance", "sampler", "prior", "data", "optimizer")
+GROUPS = (
+    "modality",
+    "method",
+    "kernel",
+    "guidance",
+    "field",
+    "sampler",
+    "prior",
+    "data",
+    "optimizer",
+)
 """Config groups whose choices say what a run is."""
 
 RESUMABLE = ("trainer", "callbacks", "logger", "metrics")

@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from csd_lab.data import EditData
+from csd_lab.data import EditData, SceneData
 from csd_lab.distill.noise import NoiseMode
 
 
@@ -82,23 +82,41 @@ def several(trainer: DictConfig) -> int:
 
 def describe(config: DictConfig, data: EditData) -> dict[str, str]:
     """What a run is, in a few words each."""
+    about = {**about_media(data), **about_windows(data), **about_scene(config, data)}
+    rest = {"steps": str(config.trainer.max_steps), "seed": str(config.seed)}
+    if config.choices.modality == "reconstruction":
+        return about | rest
     task, prompts = data.task, prompts_in_turn(config)
-    frames, _, height, width = task.source.shape
     guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
-    size = f"{width} x {height}"
+    if prompts > 1:
+        rest["steps"] += " for each prompt"
     return {
-        "image" if frames == 1 else "clip": f"{task.name}, "
-        + (size if frames == 1 else f"{frames} frames of {size}"),
-        **about_windows(data),
+        **about,
         "prompt": task.instruction or task.target_caption,
         **about_regions(config),
         "method": config.choices.method,
         **about_method(config),
         "guidance": f"{config.choices.guidance} ({guidance})",
         "prior": config.choices.prior,
-        "steps": str(config.trainer.max_steps) + (" for each prompt" if prompts > 1 else ""),
-        "seed": str(config.seed),
+        **rest,
     }
+
+
+def about_media(data: EditData) -> dict[str, str]:
+    """What is edited: an image, a clip, or views of a scene."""
+    frames, _, height, width = data.task.source.shape
+    size = f"{width} x {height}"
+    if isinstance(data, SceneData):
+        count = f"{len(data.capture.images)} views of {size}, {frames} of them shown"
+        return {"scene": f"{data.task.name}, {count}"}
+    if frames == 1:
+        return {"image": f"{data.task.name}, {size}"}
+    return {"clip": f"{data.task.name}, {frames} frames of {size}"}
+
+
+def about_scene(config: DictConfig, data: EditData) -> dict[str, str]:
+    """What a scene is made of; nothing where there is none."""
+    return {"field": config.choices.field} if isinstance(data, SceneData) else {}
 
 
 def about_method(config: DictConfig) -> dict[str, str]:

@@ -7,6 +7,7 @@ particles, data, metrics and pages as the methods that distil.
 from csd_lab.baselines.alignment import AttentionEdit
 from csd_lab.baselines.base import ScheduledSampler, sample_images
 from csd_lab.baselines.fatezero import FateZero
+from csd_lab.baselines.in2n import InstructNerf2Nerf
 from csd_lab.baselines.instruct_pix2pix import InstructPix2Pix
 from csd_lab.baselines.multidiffusion import MultiDiffusion
 from csd_lab.baselines.pix2video import Pix2Video
@@ -19,6 +20,7 @@ __all__ = [
     "AttentionEdit",
     "DiffusersScheduler",
     "FateZero",
+    "InstructNerf2Nerf",
     "InstructPix2Pix",
     "MultiDiffusion",
     "Pix2Video",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from csd_lab.callbacks.csv_log import read_rows
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import particle_module
+from csd_lab.particles import ParticleModule
 from csd_lab.report import plot_kernels, plot_scalars
 from csd_lab.run_folder import RunFolder
 
@@ -37,7 +37,9 @@ class KernelDiagnostics(pl.Callback):
     ) -> None:
         """Keep the matrix of this step if it is its turn."""
         del args
-        step = particle_module(pl_module).latest
+        if not isinstance(pl_module, ParticleModule):
+            return
+        step = pl_module.latest
         kernel = step.distillation.kernel
         last = trainer.global_step == trainer.max_steps
         if kernel is not None and (is_turn(step.number, self.every) or last):

@@ -5,7 +5,7 @@ from typing import final
 import pytorch_lightning as pl
 from torch import Tensor
 
-from csd_lab.callbacks.result import particle_module
+from csd_lab.particles import ParticleModule
 
 
 class NonFiniteGradientError(ValueError):
@@ -14,7 +14,7 @@ class NonFiniteGradientError(ValueError):
 
 @final
 class NonFiniteGuard(pl.Callback):
-    """Raises before the update of a step whose gradient is not finite.
+    """Raises before the update of a step whose gradient, or loss, is not finite.
 
     The parameters are then those of the last good step, and can be saved. All ranks raise in the
     same step: each looks at what was gathered of all particles.
@@ -27,8 +27,10 @@ class NonFiniteGuard(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
         """Look at every particle's own residual first, since a kernel spreads a NaN to all."""
-        del trainer, loss
-        step = particle_module(pl_module).latest
+        if not isinstance(pl_module, ParticleModule):
+            _check_loss(loss, trainer.global_step)
+            return
+        step = pl_module.latest
         finite = _finite(step.residual.delta) & _finite(step.residual.x_t)
         if finite.all():
             finite = _finite(step.distillation.gradient)
@@ -39,6 +41,14 @@ class NonFiniteGuard(pl.Callback):
             f"The gradient of step {step.number} is not finite for particle {particles} "
             f"(t = {int(step.timestep)}). The last good state is checkpointed; try a smaller "
             "optimizer.optimizer.lr or guidance.text."
+        )
+
+
+def _check_loss(loss: Tensor, step: int) -> None:
+    if not bool(loss.isfinite()):
+        raise NonFiniteGradientError(
+            f"The loss of step {step} is not finite. The last good state is checkpointed; try a "
+            "smaller optimizer.optimizer.lr."
         )
 
 

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from csd_lab.baselines import ScheduledSampler, sample_images
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import artefact, edit_data, particle_module
+from csd_lab.callbacks.result import artefact, edit_data
 from csd_lab.callbacks.turns import first_rank_alone
-from csd_lab.data import CanvasData, EditData, write_image, write_video
+from csd_lab.data import EditData, write_image, write_video
 from csd_lab.distill import particle_noise
 from csd_lab.metrics.answers import answer_frames
+from csd_lab.particles import VideoParticles
 from csd_lab.report import contact_sheet, side_by_side
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact
@@ -93,17 +94,17 @@ class WriteMedia(pl.Callback):
     def _alone(
         self, trainer: pl.Trainer, module: pl.LightningModule, result: Artefact
     ) -> dict[str, Tensor]:
-        data, particles = edit_data(trainer), particle_module(module)
-        prior = particles.prior
+        data = edit_data(trainer)
         if (
             self.alone is None
-            or isinstance(data, CanvasData)
+            or not isinstance(module, VideoParticles)
             or result.task.targets is None
-            or prior.reads != "instruction"
+            or module.prior.reads != "instruction"
             or data.frames[:, 0].numel() > self.alone_up_to
         ):
             return {}
-        frames = data.frames.to(particles.device)
+        prior = module.prior
+        frames = data.frames.to(module.device)
         shape = prior.latent_channels, *(side // prior.latent_scale for side in frames.shape[2:])
         ids = torch.arange(len(frames))
         noise = particle_noise(self.alone.seed, 0, ids, shape, self.alone.noise).to(frames)

@@ -3,7 +3,7 @@
 import pytorch_lightning as pl
 
 from csd_lab.data import EditData
-from csd_lab.particles import ParticleModule
+from csd_lab.particles import EditModule, ParticleModule
 from csd_lab.types import Artefact
 
 
@@ -15,6 +15,17 @@ def particle_module(module: pl.LightningModule) -> ParticleModule:
     """
     if not isinstance(module, ParticleModule):
         raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
+    return module
+
+
+def edit_module(module: pl.LightningModule) -> EditModule:
+    """The module, known to have a result.
+
+    Raises:
+        TypeError: if it is of another kind.
+    """
+    if not isinstance(module, EditModule):
+        raise TypeError(f"module must be an EditModule, got {type(module).__name__}.")
     return module
 
 
@@ -37,9 +48,9 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
         TypeError: if the trainer holds other data, or the module is of another kind.
     """
     data = edit_data(trainer)
-    particles = particle_module(module)
+    edit = edit_module(module)
     task = data.task._replace(windows=data.windows)
-    edited = particles.export().float().cpu()
+    edited = edit.export().float().cpu()
     if data.detail != "residual":
         return Artefact(data.restore(edited), task)
-    return Artefact(data.restore(edited, particles.export_source().float().cpu()), task)
+    return Artefact(data.restore(edited, edit.export_source().float().cpu()), task)

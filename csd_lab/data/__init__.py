@@ -16,11 +16,13 @@ from csd_lab.data.media import (
     write_video,
 )
 from csd_lab.data.regions import read_regions
+from csd_lab.data.scene import CaptureFolder, SceneData, WorldScene
 from csd_lab.data.video import ClipData, VideoFile, WorldClip
 from csd_lab.data.windows import WindowBatches
 
 __all__ = [
     "CanvasData",
+    "CaptureFolder",
     "ClipData",
     "EditData",
     "Fit",
@@ -30,10 +32,12 @@ __all__ = [
     "MediaError",
     "MediaInfo",
     "Photo",
+    "SceneData",
     "VideoFile",
     "WindowBatches",
     "WorldClip",
     "WorldPanorama",
+    "WorldScene",
     "probe",
     "read_image",
     "read_media",

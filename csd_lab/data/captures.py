@@ -30,6 +30,7 @@ from csd_lab.fields import Cameras
 
 PINHOLES = {"PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL"}
 """Models of lenses that are understood."""
+TRANSFORMS = ("transforms.json", "transforms_train.json")
 LENS = ("k1", "k2", "p1", "p2")
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """Between cameras that look along +z with y down, and along -z with y up."""
@@ -73,6 +74,13 @@ class View(NamedTuple):
     angle: float | None = None
     size: tuple[float, float] | None = None
     held_out: bool = False
+
+
+def is_capture(path: Path) -> bool:
+    """Whether a path looks like a capture: a folder of one, or a transforms.json."""
+    if path.is_file():
+        return path.suffix == ".json"
+    return any((path / name).exists() for name in ("sparse", *TRANSFORMS))
 
 
 def read_capture(path: Path | str, every: int = 8) -> Capture:

@@ -39,7 +39,7 @@ class SceneEdit(NamedTuple):
 
 
 def scene_edit(
-    seed: int, instruction: str, views: int = 48, held_out: int = 12, size: int = 64
+    seed: int, instruction: str | None, views: int = 48, held_out: int = 12, size: int = 64
 ) -> SceneEdit:
     """Views around a scene, and around its edited states.
 
@@ -48,7 +48,8 @@ def scene_edit(
 
     Args:
         seed: of the scene; from ``world.HELD_OUT_SEED`` on for evaluation.
-        instruction: one of ``world.instructions()``; scenes are drawn until one allows it.
+        instruction: one of ``world.instructions()``; scenes are drawn until one allows it;
+            None: drawn with the scene.
         views: for reconstruction, >= 2.
         held_out: views besides, for evaluation, >= 0.
         size: height and width of the views, in pixels.

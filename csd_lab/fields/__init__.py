@@ -1,21 +1,34 @@
 """Scenes in three dimensions: cameras, radiance fields, and how one sees the other."""
 
+from csd_lab.fields.bounds import Bounds, bounds_of
 from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
 from csd_lab.fields.field import GridField, Radiance, RadianceField, contract
+from csd_lab.fields.fitting import PixelLoss, SceneFitter
+from csd_lab.fields.grid import grid_scene
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
+from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
 
 __all__ = [
+    "Bounds",
     "Cameras",
+    "FieldScene",
     "GridField",
+    "PixelLoss",
+    "PosedViews",
     "Radiance",
     "RadianceField",
     "Rays",
     "Renderer",
     "Rendering",
+    "Scene",
+    "SceneFitter",
+    "View",
+    "bounds_of",
     "composite",
     "contract",
     "cut",
+    "grid_scene",
     "look_at",
     "orbit",
     "resample",

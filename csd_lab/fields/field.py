@@ -49,6 +49,10 @@ class RadianceField(nn.Module, ABC):
     def background(self, directions: Tensor) -> Tensor:
         """Colour of what lies behind everything, in directions (R, 3): (R, 3), in [0, 1]."""
 
+    @abstractmethod
+    def smoothness(self) -> Tensor:
+        """Mean square of what neighbouring parameters differ by, ()."""
+
 
 def contract(x: Tensor) -> Tensor:
     """Points of space (P, 3), in units of the scene, as points of the cube (-2, 2)^3."""
@@ -130,6 +134,12 @@ class GridField(RadianceField):
         places = torch.stack([around * width / (width + 2), -above], dim=1)
         found = grid_sample(ring, places[None, :, None], padding_mode="border", align_corners=False)
         return found[0, :, :, 0].T.sigmoid()
+
+    def smoothness(self) -> Tensor:
+        """Mean squares of the differences of neighbouring nodes and panorama's pixels: ()."""
+        grids = [(self.densities, (2, 3, 4)), (self.colours, (2, 3, 4)), (self.panorama, (2, 3))]
+        parts = [grid.diff(dim=axis).square().mean() for grid, axes in grids for axis in axes]
+        return torch.stack(parts).sum()
 
     @torch.no_grad()
     def refine(self, resolution: int) -> None:

@@ -1,11 +1,11 @@
-"""Renders a radiance field: along rays, in chunks, and as whole images."""
+"""Renders a radiance field along rays, in two passes."""
 
 from typing import final
 
 import torch
 from torch import Tensor
 
-from csd_lab.fields.cameras import Cameras, Rays
+from csd_lab.fields.cameras import Rays
 from csd_lab.fields.field import RadianceField
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 
@@ -71,25 +71,6 @@ class Renderer:
             edges,
             field.background(rays.directions),
         )
-
-    @torch.no_grad()
-    def image(self, field: RadianceField, cameras: Cameras, index: int) -> tuple[Tensor, ...]:
-        """A camera's image of a field, without gradient.
-
-        Returns:
-            Colours, (3, H, W), in [0, 1]; depths along the rays, (H, W), in world units; and
-            opacities, (H, W).
-        """
-        rays = cameras.image_rays(index)
-        parts = [
-            self(field, Rays(*some))
-            for some in zip(*(each.split(self.chunk) for each in rays), strict=True)
-        ]
-        size = (cameras.height, cameras.width)
-        colour = torch.cat([part.colour for part in parts]).T.view(3, *size)
-        depth = torch.cat([part.depth for part in parts]).view(size)
-        opacity = torch.cat([part.opacity for part in parts]).view(size)
-        return colour.clamp(0, 1), depth, opacity
 
     def _stretched(self, places: Tensor) -> Tensor:
         return stretch(places, self.near, self.far, self.linear)

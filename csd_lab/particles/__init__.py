@@ -2,14 +2,29 @@
 
 from csd_lab.particles.base import OptimizerFactory, ParticleModule, Step
 from csd_lab.particles.canvas import CanvasParticles
+from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
 from csd_lab.particles.latents import LatentParticles
+from csd_lab.particles.module import EditModule
+from csd_lab.particles.recipe import SceneRecipe, exponential_decay
+from csd_lab.particles.reconstruction import Reconstruction
+from csd_lab.particles.scene import SceneModule, SceneParticles
+from csd_lab.particles.scene_route import scene_module
 from csd_lab.particles.video import VideoParticles
 
 __all__ = [
     "CanvasParticles",
+    "DatasetUpdate",
+    "EditModule",
     "LatentParticles",
     "OptimizerFactory",
     "ParticleModule",
+    "Reconstruction",
+    "SceneModule",
+    "SceneParticles",
+    "SceneRecipe",
     "Step",
+    "UpdatePlan",
     "VideoParticles",
+    "exponential_decay",
+    "scene_module",
 ]

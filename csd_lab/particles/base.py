@@ -49,7 +49,6 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, NamedTuple, final
 
-import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -69,6 +68,7 @@ from csd_lab.distill import (
     timestep_generator,
 )
 from csd_lab.distill.noise import NoiseMode
+from csd_lab.particles.module import EditModule
 from csd_lab.priors import Prior
 from csd_lab.types import Conditioning
 
@@ -96,7 +96,7 @@ class Step(NamedTuple):
     distillation: Distillation
 
 
-class ParticleModule(pl.LightningModule, ABC):
+class ParticleModule(EditModule, ABC):
     """A set of particles under a frozen prior.
 
     A modality supplies the map from its parameters to particles (:meth:`render`), the source and
@@ -160,13 +160,16 @@ class ParticleModule(pl.LightningModule, ABC):
     def conditioning(self, ids: Tensor) -> Conditioning:
         """What the prior is conditioned on for these particles."""
 
-    @abstractmethod
-    def export(self) -> Tensor:
-        """The present result as images, (F, 3, H, W), in [0, 1]."""
+    def penalty(self, ids: Tensor, count: int) -> Tensor | None:  # noqa: ARG002
+        """What the modality adds to the loss for its particles ``ids`` of a step: (), or nothing.
 
-    @abstractmethod
-    def export_source(self) -> Tensor:
-        """What :meth:`export` would give without any edit, (F, 3, H, W), in [0, 1]."""
+        Asked for after they were rendered. Summed over ranks, each with ids of its own.
+
+        Args:
+            ids: of the rank's particles, (n,).
+            count: N, of all particles of the step.
+        """
+        return None
 
     @final
     @property
@@ -201,6 +204,8 @@ class ParticleModule(pl.LightningModule, ABC):
         self.log_dict({**scalars, **distillation.scalars}, batch_size=len(batch))
         own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
         loss = surrogate_loss(x, own_gradient)
+        if (penalty := self.penalty(mine, len(batch))) is not None:
+            loss = loss + penalty
         return loss if self.learner is None else loss + self._lesson(self.learner, x, shares, step)
 
     def _lesson(self, learner: Learner, x: Tensor, shares: tuple[Tensor, ...], step: int) -> Tensor:

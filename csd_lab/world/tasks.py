@@ -175,17 +175,18 @@ def _all_of(scene: Scene, told: Sequence[str]) -> list[Edit] | None:
     return None if None in edits else [edit for edit in edits if edit is not None]
 
 
-def scene_and_edit(seed: int, instruction: str) -> tuple[Scene, Edit]:
-    """Draw a scene that allows an edit, to be seen from all sides.
+def scene_and_edit(seed: int, instruction: str | None) -> tuple[Scene, Edit]:
+    """Draw a scene and an edit that it allows, to be seen from all sides.
 
     Args:
         seed: integer seed; below ``HELD_OUT_SEED`` for training, from there on for evaluation.
-        instruction: one of `instructions`; "the ball" means every ball.
+        instruction: one of `instructions`; "the ball" means every ball; None: drawn with the scene.
 
     Raises:
         ValueError: there is no such instruction, or hardly a scene allows it.
     """
-    check_instruction(instruction, None)
+    if instruction is not None:
+        check_instruction(instruction, None)
     return _scene_and_edit(seed, instruction, None, sample_scene, plural=True)
 
 

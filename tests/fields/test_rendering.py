@@ -7,6 +7,7 @@ import torch
 
 from csd_lab.fields import (
     Cameras,
+    FieldScene,
     GridField,
     Rays,
     Renderer,
@@ -148,7 +149,7 @@ RENDERER = Renderer(0.1, 50.0, 6.0, 64, 64)
 
 
 def test_a_ball_is_seen_as_it_is():
-    colour, depth, opacity = RENDERER.image(blob(32), around(), 0)
+    colour, depth, opacity = FieldScene(blob(32), RENDERER).view(around(), 0)
     middle = colour[:, 8, 8]
     assert middle[0] > 0.9
     assert middle[1] < 0.1
@@ -160,8 +161,9 @@ def test_a_ball_is_seen_as_it_is():
 
 
 def test_chunks_change_nothing():
-    whole = RENDERER.image(blob(), around(), 1)
-    parts = Renderer(0.1, 50.0, 6.0, 64, 64, chunk=37).image(blob(), around(), 1)
+    small = Renderer(0.1, 50.0, 6.0, 64, 64, chunk=37)
+    whole = FieldScene(blob(), RENDERER).view(around(), 1)
+    parts = FieldScene(blob(), small).view(around(), 1)
     for one, other in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 

@@ -1,0 +1,92 @@
+r"""Instruct-NeRF2NeRF's edit of a view: Instruct-Pix2Pix from the rendering, not from noise.
+
+Haque et al. 2023, arXiv 2303.12789. A view that is rendered as x_0 is given noise of a level drawn
+for it, and sampled down from there under its captured image,
+
+.. math::
+    T \sim U[T_\text{low}, T_\text{high}], \qquad x_{T'} = a_{T'} x_0 + b_{T'} \epsilon,
+
+with S steps spread over the timesteps below T, of which T' is the first. So late edits build upon
+what the scene has become of earlier ones.
+"""
+
+from typing import Any, final
+
+import numpy as np
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from csd_lab.baselines.base import ScheduledSampler
+from csd_lab.priors.base import Prior
+from csd_lab.types import Conditioning
+
+STREAM = 5
+"""Keeps the draws of levels apart from the other streams of randomness."""
+
+
+@final
+class InstructNerf2Nerf(ScheduledSampler):
+    """Samples an edit of each view from its rendering, each time from another noise level.
+
+    Args:
+        low: lowest T as a share of the prior's timesteps, in (0, 1).
+        high: highest T, likewise.
+        **options: see :class:`ScheduledSampler`; the scheduler must be DDIM.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, low: float = 0.02, high: float = 0.98, **options: Any) -> None:
+        super().__init__(**options)
+        if not 0 < low <= high < 1:
+            raise ValueError(f"low and high must have 0 < low <= high < 1; got {low} and {high}")
+        self.low = low
+        self.high = high
+        self.begun = 0
+        self._limit = 0
+
+    def check(self, prior: Prior) -> None:
+        """Raises ValueError if the prior takes no image condition, or the scheduler is not DDIM."""
+        if not prior.takes_image:
+            raise ValueError(
+                f"prior must take an image condition; {type(prior).__name__} does not: use an "
+                "Instruct-Pix2Pix prior"
+            )
+        if not isinstance(self.scheduler, DDIMScheduler):
+            raise ValueError(
+                "sampler must be ddim for InstructNerf2Nerf, which begins between the ends; got "
+                f"{type(self.scheduler).__name__}"
+            )
+        self._limit = prior.schedule.num_steps
+
+    def start(self, source: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:  # noqa: ARG002
+        """The renderings ``source`` with noise of a level of their own."""
+        self._below(self._level())
+        self.begun += 1
+        first = self.scheduler.timesteps[:1]
+        noisy: Tensor = self.scheduler.add_noise(source, noise, first.expand(len(source)))
+        return noisy
+
+    def _level(self) -> int:
+        """T of the next start."""
+        sequence = np.random.SeedSequence((self.seed, self.begun), spawn_key=(STREAM,))
+        share = np.random.default_rng(sequence).uniform(self.low, self.high)
+        return max(self.steps, round(share * self._limit))
+
+    def _below(self, level: int) -> None:
+        """Spread the steps over the timesteps below T."""
+        self._restart()
+        self.scheduler.register_to_config(num_train_timesteps=level)
+        self.scheduler.set_timesteps(self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampler's, with how often it began, and T."""
+        level = self.scheduler.config.num_train_timesteps
+        return {**super().state_dict(), "begun": self.begun, "level": level}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self._below(state["level"])
+        super().load_state_dict(state)
+        self.begun = state["begun"]

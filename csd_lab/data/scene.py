@@ -1,0 +1,273 @@
+"""Scenes to edit: captures of posed views, a user's own or of the procedural world."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from csd_lab import world
+from csd_lab.data.base import EditData, expanded
+from csd_lab.data.batches import FrameBatches
+from csd_lab.data.captures import Capture, read_capture
+from csd_lab.data.checks import (
+    check_batch_size,
+    check_fps,
+    check_instruction,
+    check_text,
+    check_whole,
+)
+from csd_lab.data.fit import Side
+from csd_lab.data.world_capture import SceneEdit, scene_edit
+from csd_lab.fields import Cameras, PosedViews
+from csd_lab.types import EditTask
+
+
+class SceneData(EditData, ABC):
+    """Views of one scene: those that are followed, and those held out that show the result.
+
+    The task's frames are the views held out, in their order; of a capture that holds out none, all
+    of them.
+
+    Args:
+        views: followed in a step; None: all.
+        **options: see :class:`EditData`.
+    """
+
+    def __init__(self, views: int | None = None, **options: Any) -> None:
+        super().__init__(batch_size=views, **options)
+        self._hold = 1
+
+    @property
+    @abstractmethod
+    def capture(self) -> Capture:
+        """The views at the user's size, read when they are first asked for."""
+
+    @final
+    @property
+    def followed(self) -> PosedViews:
+        """The views that are followed, as the prior takes them."""
+        return self._chosen(~self.capture.held_out)
+
+    @final
+    @property
+    def shown(self) -> Cameras:
+        """The cameras of the task's frames, of images as the prior takes them."""
+        return self._cameras().select(self.shown_ids)
+
+    @final
+    @property
+    def shown_ids(self) -> Tensor:
+        """Which views are the task's frames, (F,), int64."""
+        held_out = self.capture.held_out
+        chosen = held_out if bool(held_out.any()) else torch.ones_like(held_out)
+        return chosen.nonzero()[:, 0]
+
+    @final
+    def hold(self, steps: int) -> None:
+        """Give the same batch for this many steps running."""
+        check_whole("steps", steps)
+        self._hold = steps
+
+    @final
+    def batches(self, start: Callable[[], int]) -> IterableDataset[Tensor]:
+        """Batches of ids of followed views, (B,), int64."""
+        count = int((~self.capture.held_out).sum())
+        return _Held(FrameBatches(count, self.batch_size, self.seed), self._hold, start)
+
+    def _chosen(self, which: Tensor) -> PosedViews:
+        ids = which.nonzero()[:, 0]
+        return PosedViews(self.fit.apply(self.capture.images[ids]), self._cameras().select(ids))
+
+    def _cameras(self) -> Cameras:
+        return self.capture.cameras.resized(*self.fit.fitted)
+
+
+@final
+class _Held(IterableDataset[Tensor]):
+    """Batches, each for some steps running; the one of step k follows from k alone."""
+
+    def __init__(self, batches: FrameBatches, hold: int, start: Callable[[], int]) -> None:
+        self.batches = batches
+        self.hold = hold
+        self.start = start
+
+    def __iter__(self) -> Iterator[Tensor]:
+        k = self.start()
+        while True:
+            yield self.batches.batch(k // self.hold)
+            k += 1
+
+
+@final
+class CaptureFolder(SceneData):
+    """A user's own capture; see :mod:`csd_lab.data.captures` for what is understood.
+
+    Args:
+        path: its folder, or its transforms.json.
+        prompt: what to do; may be None where ``target_caption`` says what the result shows. With
+            neither, nothing is edited: the right answer is the capture itself.
+        source_caption: what the scene shows; "" if unknown.
+        target_caption: what the result shows; "" if unknown.
+        hold_out: each ``hold_out``-th view shows the result, where the capture does not say which
+            are for evaluation; 0: all views are followed, and all show it.
+        fps: at which the views held out are played.
+        views: followed in a step; None: all.
+        seed: of their order.
+        resolution: about how long a side is of what the prior sees, in pixels; None: as in the
+            capture, but for rounding to what the prior takes.
+        side: which side that is.
+
+    Raises:
+        MediaError: if there is nothing at ``path``.
+        ValueError: if another argument is out of range.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        prompt: str | None,
+        source_caption: str = "",
+        target_caption: str = "",
+        hold_out: int = 8,
+        fps: float = 8.0,
+        views: int | None = None,
+        seed: int = 0,
+        resolution: int | None = None,
+        side: Side = "short",
+    ) -> None:
+        super().__init__(views, seed=seed, resolution=resolution, side=side)
+        check_one(prompt)
+        check_text("path", str(path) if isinstance(path, Path) else path)
+        for name, text in {
+            "source_caption": source_caption,
+            "target_caption": target_caption,
+        }.items():
+            check_text(name, text)
+        check_whole("hold_out", hold_out, 0)
+        check_fps("fps", fps)
+        self.path = expanded(path)
+        self.prompt = prompt
+        self.captions = (source_caption, target_caption)
+        self.hold_out = hold_out
+        self.fps = fps
+
+    @cached_property
+    def capture(self) -> Capture:
+        """The views, read when they are first asked for."""
+        capture = read_capture(self.path, self.hold_out)
+        if self.resolution is None:  # rays meet no mirrored borders: sides are resized instead
+            self.resolution = min(capture.images.shape[-2:])
+            self.side = "short"
+        followed = int((~capture.held_out).sum())
+        check_batch_size(self.batch_size, followed, "the capture's", "views")
+        return capture
+
+    def read(self) -> EditTask:
+        """The views held out, and what to do."""
+        source, target = self.captions
+        shown = self.capture.images[self.shown_ids]
+        nothing_to_do = not self.prompt and not target
+        return EditTask(
+            shown,
+            self.prompt or "",
+            source,
+            target,
+            targets=shown[None] if nothing_to_do else None,
+            fps=self.fps,
+            name=self.capture.name,
+        )
+
+
+@final
+class WorldScene(SceneData):
+    """Views around a scene of the procedural world; those of its edited states are known exactly.
+
+    Args:
+        scene_seed: of the scene; from ``world.HELD_OUT_SEED`` on for evaluation.
+        instruction: one of ``world.instructions()``; None: drawn with the scene; "": nothing is
+            edited, the right answer is the scene itself.
+        count: views that are followed, >= 2.
+        held_out: views that show the result: a path around the scene, between the others.
+        size: height and width of the views, in pixels.
+        fps: at which the views held out are played.
+        views: followed in a step; None: all.
+        seed: of their order.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        scene_seed: int,
+        instruction: str | None = None,
+        count: int = 48,
+        held_out: int = 24,
+        size: int = 64,
+        fps: float = 8.0,
+        views: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(views, seed=seed, resolution=size)
+        check_whole("scene_seed", scene_seed, 0)
+        check_one(instruction)
+        check_instruction(instruction or None, world.instructions())
+        check_whole("count", count, 2)
+        check_whole("held_out", held_out)
+        check_fps("fps", fps)
+        check_batch_size(views, count, "the scene's", "views")
+        self.scene_seed = scene_seed
+        self.instruction = instruction
+        self.count = count
+        self.held_out = held_out
+        self.size = size
+        self.fps = fps
+
+    @cached_property
+    def edit(self) -> SceneEdit:
+        """The scene and its right answers, rendered when first asked for."""
+        edit = scene_edit(
+            self.scene_seed, self.instruction or None, self.count, self.held_out, self.size
+        )
+        if self.instruction != "":
+            return edit
+        capture = edit.capture._replace(name=f"scene {self.scene_seed}")
+        captions, targets = (edit.source_caption,), capture.images[None]
+        return edit._replace(
+            capture=capture, instruction="", target_captions=captions, targets=targets
+        )
+
+    @property
+    def capture(self) -> Capture:
+        """The source views."""
+        return self.edit.capture
+
+    def read(self) -> EditTask:
+        """The views held out, and their right answers."""
+        edit, ids = self.edit, self.shown_ids
+        one = len(edit.target_captions) == 1
+        return EditTask(
+            edit.capture.images[ids],
+            edit.instruction,
+            edit.source_caption,
+            edit.target_captions[0] if one else "",
+            edit.targets[:, ids],
+            edit.target_captions,
+            self.fps,
+            edit.capture.name,
+        )
+
+
+def check_one(prompt: Any) -> None:
+    """Check that there is one prompt at most.
+
+    Raises:
+        ValueError: if it is no text.
+    """
+    if prompt is not None:
+        check_text("prompt", prompt)

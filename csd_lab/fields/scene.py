@@ -1,0 +1,144 @@
+"""A scene that can be looked at: whatever it is made of, cameras see colours, depths, opacities."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from csd_lab.fields.cameras import Cameras, Rays
+from csd_lab.fields.field import RadianceField
+from csd_lab.fields.renderer import Renderer
+from csd_lab.fields.rendering import Rendering
+
+
+class PosedViews(NamedTuple):
+    """Images of one scene, and the cameras that took them.
+
+    Attributes:
+        images: (V, 3, H, W), in [0, 1].
+        cameras: V of them, whose images are H x W.
+    """
+
+    images: Tensor
+    cameras: Cameras
+
+
+class View(NamedTuple):
+    """What one camera sees.
+
+    Attributes:
+        colour: (3, H, W), in [0, 1].
+        depth: along the rays, (H, W), in world units.
+        opacity: (H, W), in [0, 1].
+    """
+
+    colour: Tensor
+    depth: Tensor
+    opacity: Tensor
+
+
+class Scene(nn.Module, ABC):
+    """Something with parameters that cameras see, differentiable in them."""
+
+    @abstractmethod
+    def pixels(
+        self,
+        cameras: Cameras,
+        ids: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """What is seen at places of images, differentiable.
+
+        Args:
+            cameras: V of them.
+            ids: the camera of each place, (R,), int64.
+            rows: from the image's top, in pixels, (R,); i + 1/2 is the middle of row i.
+            columns: from its left, likewise.
+            generator: of what is random about it, on the CPU; None: nothing is.
+        """
+
+    @abstractmethod
+    def smoothness(self) -> Tensor:
+        """How much neighbouring parts differ, (), differentiable; 0 where that has no meaning."""
+
+    @abstractmethod
+    def view(self, cameras: Cameras, index: int) -> View:
+        """A camera's whole image, without gradient."""
+
+    @final
+    def views(self, cameras: Cameras, ids: Tensor) -> Tensor:
+        """Whole images of the cameras ``ids``, (N,), without gradient: (N, 3, H, W), in [0, 1]."""
+        return torch.stack([self.view(cameras, int(index)).colour for index in ids])
+
+    @final
+    def differentiable_views(
+        self, cameras: Cameras, ids: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Whole images of the cameras ``ids``, (N,), differentiable: (N, 3, H, W)."""
+        height, width = cameras.height, cameras.width
+        rows, columns = torch.meshgrid(
+            torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+        )
+        seen = [
+            self.pixels(
+                cameras,
+                index.expand(height * width),
+                rows.flatten(),
+                columns.flatten(),
+                generator,
+            ).colour
+            for index in ids.cpu()
+        ]
+        return torch.stack([colour.T.view(3, height, width) for colour in seen])
+
+
+@final
+class FieldScene(Scene):
+    """A radiance field, seen by volume rendering.
+
+    Args:
+        field: the field.
+        renderer: how it is seen.
+    """
+
+    def __init__(self, field: RadianceField, renderer: Renderer) -> None:
+        super().__init__()
+        self.field = field
+        self.renderer = renderer
+
+    def pixels(
+        self,
+        cameras: Cameras,
+        ids: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> Rendering:
+        """What rays through these places see; ``generator`` draws where they are cut."""
+        rays = cameras.rays(ids.cpu(), rows, columns)
+        return self.renderer(self.field, self._here(rays), generator)
+
+    def smoothness(self) -> Tensor:
+        """That of the field."""
+        return self.field.smoothness()
+
+    @torch.no_grad()
+    def view(self, cameras: Cameras, index: int) -> View:
+        """A camera's whole image, in chunks of rays."""
+        rays = self._here(cameras.image_rays(index))
+        chunks = zip(*(each.split(self.renderer.chunk) for each in rays), strict=True)
+        parts = [self.renderer(self.field, Rays(*chunk)) for chunk in chunks]
+        size = (cameras.height, cameras.width)
+        return View(
+            torch.cat([part.colour for part in parts]).T.reshape(3, *size).clamp(0, 1),
+            torch.cat([part.depth for part in parts]).view(size),
+            torch.cat([part.opacity for part in parts]).view(size),
+        )
+
+    def _here(self, rays: Rays) -> Rays:
+        """Rays on the field's device."""
+        device = next(self.field.parameters()).device
+        return Rays(*(each.to(device) for each in rays))

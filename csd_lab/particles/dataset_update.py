@@ -1,0 +1,134 @@
+r"""A scene edited through its images: Instruct-NeRF2NeRF's dataset update, with any method.
+
+A scene is fitted to images I_v of cameras v = 1 ... V, at first the captured ones, s_v. Then, again
+and again, N views are taken in hand: they are rendered, and their latents are the particles of S
+steps of a method,
+
+.. math::
+    x_v = \mathrm{encode}(C_v(\theta)), \qquad
+    x_v \leftarrow x_v - \mathrm{lr}\, \nabla_v \quad (S \text{ times}), \qquad
+    I_v \leftarrow \mathrm{decode}(x_v),
+
+always under the captured image s_v as the condition, and as the source whose own estimate is
+subtracted. After that the scene follows all I_v for some steps, and the next views come. Haque et
+al. 2023 (arXiv 2303.12789) sample one view at a time from its rendering with some noise
+(``method=in2n``). Kim et al. 2023 edit several views together by CSD-Edit (``method=csd_edit``),
+whose kernel shares their scores, so that what the scene is given agrees before it has to. A method
+that samples all views at once, from noise, edits each by itself (``method=ip2p``).
+"""
+
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from csd_lab.distill import Sampler, particle_noise
+from csd_lab.fields import PosedViews, Scene, SceneFitter
+from csd_lab.particles.scene import SceneModule
+
+
+class UpdatePlan(NamedTuple):
+    """How often views come in hand, and what the scene does in between.
+
+    Attributes:
+        steps: S, of the method, each time that views are in hand.
+        fit: steps of the scene after each time.
+        last: further ones after the last time.
+    """
+
+    steps: int = 20
+    fit: int = 40
+    last: int = 200
+
+    def check(self) -> None:
+        """Raises ValueError unless there is something to do."""
+        if self.steps < 1 or self.fit < 0 or self.last < 0:
+            raise ValueError(
+                "update must have steps of at least 1, and fit and last of at least 0; got "
+                f"{tuple(self)}"
+            )
+
+
+@final
+class DatasetUpdate(SceneModule):
+    """Edits a scene by editing what it is fitted to. All that was captured is kept as it was.
+
+    Args:
+        update: how often views come in hand.
+        **options: see :class:`SceneModule`; the optimiser moves latents of views.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    edited: Tensor
+    in_hand: Tensor
+
+    def __init__(self, update: UpdatePlan, **options: Any) -> None:
+        super().__init__(**options)
+        update.check()
+        self.update = update
+        self.steps_per_batch = update.steps
+        self.fitter = self.recipe.fitter(self.cameras)
+        self.register_buffer("edited", self.original.clone())
+        self.register_buffer("in_hand", torch.zeros(len(self.original), dtype=torch.bool))
+        height, width = (side // self.prior.latent_scale for side in self.original.shape[2:])
+        self.latents = nn.Parameter(
+            torch.zeros(len(self.original), self.prior.latent_channels, height, width)
+        )
+
+    @property
+    def scene(self) -> Scene:
+        """The scene as it is now."""
+        return self.fitter.scene
+
+    def new_fitter(self) -> SceneFitter:
+        """The one that goes on following the views."""
+        return self.fitter
+
+    @torch.no_grad()
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Put the last views back and take the next ones in hand, when it is their turn."""
+        del batch_idx
+        place = self.global_step % self.update.steps
+        if place == 0:
+            self._put_back()
+            self._take(batch)
+        self.origin = self.global_step - place if isinstance(self.distiller, Sampler) else 0
+
+    def on_train_epoch_end(self) -> None:
+        """Put the last views back, when all steps are done."""
+        if self.global_step == self.trainer.max_steps and bool(self.in_hand.any()):
+            self._put_back()
+            self._fit(self.update.last)
+
+    @torch.no_grad()
+    def _take(self, ids: Tensor) -> None:
+        """Render the views ``ids``; their latents are the particles, where the method begins."""
+        self.in_hand[ids] = True
+        x = self.prior.encode(self.scene.views(self.cameras, ids))
+        if isinstance(self.distiller, Sampler):
+            shape = tuple(x.shape[1:])
+            noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
+            x = self.distiller.start(x, noise, self.conditioning(ids))
+        self.latents[ids] = x
+        self.renew_optimizer()
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        """Have the scene follow what the views in hand have become."""
+        ids = self.in_hand.nonzero()[:, 0]
+        if not len(ids):
+            return
+        self.in_hand[ids] = False
+        if isinstance(self.distiller, Sampler) and not self.distiller.done:
+            return  # noise on its way to an image
+        self.edited[ids] = self.prior.decode(self.latents[ids])
+        self._fit(self.update.fit)
+
+    def _fit(self, steps: int) -> None:
+        self.fitter.fit(PosedViews(self.edited, self.cameras), steps)
+
+    def render(self, ids: Tensor) -> Tensor:
+        """Latents of the views ``ids``, (N, C, h, w)."""
+        return self.latents[ids]

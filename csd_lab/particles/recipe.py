@@ -1,0 +1,114 @@
+"""How a scene is made for cameras, and how it comes to show their views."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import final
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from csd_lab.fields import Bounds, Cameras, PixelLoss, PosedViews, Scene, SceneFitter, bounds_of
+from csd_lab.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def exponential_decay(optimizer: Optimizer, steps: int, final: float) -> LRScheduler:
+    """A learning rate that falls to a share ``final`` of itself within ``steps``, then stays."""
+    return LambdaLR(optimizer, lambda step: final ** min(1.0, step / steps))
+
+
+SceneFactory = Callable[[Bounds], Scene]
+
+
+@final
+class SceneRecipe:
+    """A scene fitted to views before anything is edited.
+
+    Args:
+        scene: makes it for its bounds.
+        loss: error of a step.
+        learning_rate: of Adam.
+        steps: of the reconstruction.
+        final_rate: the learning rate falls to this share of itself on the way.
+        reconstruction: a run folder of ``experiment=reconstruct`` with the same views and kind of
+            scene, whose result is taken instead; None: the scene is reconstructed.
+
+    Raises:
+        ValueError: an argument is out of range, or the folder holds no such run.
+    """
+
+    def __init__(
+        self,
+        scene: SceneFactory,
+        loss: PixelLoss,
+        learning_rate: float = 0.1,
+        steps: int = 400,
+        final_rate: float = 0.1,
+        reconstruction: Path | str | None = None,
+    ) -> None:
+        if steps < 0:
+            raise ValueError(f"steps must be at least 0; got {steps}")
+        if not 0 < final_rate <= 1:
+            raise ValueError(f"final_rate must be in (0, 1]; got {final_rate}")
+        self.make = scene
+        self.loss = loss
+        self.learning_rate = learning_rate
+        self.steps = steps
+        self.final_rate = final_rate
+        self.reconstruction = None if reconstruction is None else RunFolder(reconstruction)
+        if self.reconstruction is not None and not self.reconstruction.checkpoint.is_file():
+            raise ValueError(
+                "reconstruction must be the folder of a run of experiment=reconstruct, got "
+                f"{str(reconstruction)!r}, which holds no checkpoint"
+            )
+
+    def scene(self, cameras: Cameras) -> Scene:
+        """A new scene for these cameras."""
+        return self.make(bounds_of(cameras))
+
+    def fitter(self, cameras: Cameras) -> SceneFitter:
+        """A new scene for these cameras, with what fits it."""
+        return SceneFitter(self.scene(cameras), self.loss, self.learning_rate)
+
+    def reconstruct(self, fitter: SceneFitter, views: PosedViews, show: bool = True) -> None:
+        """Have a new scene show views.
+
+        Args:
+            fitter: of the scene.
+            views: what it is to show.
+            show: have a progress bar.
+
+        Raises:
+            ValueError: the reconstruction to take is of another kind.
+        """
+        if self.reconstruction is not None:
+            self._take(fitter.scene, self.reconstruction)
+            return
+
+        def bar(steps: Iterable[int]) -> Iterator[int]:
+            console = Console(file=sys.stderr)
+            yield from track(steps, "reconstructing", console=console, disable=not show)
+
+        error = fitter.fit(views, self.steps, self.final_rate, bar)
+        level = -10 * torch.tensor(error).log10()
+        log.info("reconstructed in %d steps: %.1f dB on its own pixels", self.steps, level)
+
+    @staticmethod
+    def _take(scene: Scene, run: RunFolder) -> None:
+        """Take the scene that a run ended with."""
+        state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+        prefix = "scene."
+        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        try:
+            scene.load_state_dict(own)
+        except RuntimeError as error:
+            raise ValueError(
+                f"reconstruction: {str(run.root)!r} holds another kind of scene, or one of another "
+                "resolution; take the settings of field that it was made with"
+            ) from error

@@ -1,0 +1,30 @@
+"""The way that a method takes to a scene: through its images, or straight through its cameras."""
+
+from typing import Any, Literal
+
+from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
+from csd_lab.particles.scene import SceneModule, SceneParticles
+
+Route = Literal["images", "renderer"]
+
+
+def scene_module(
+    route: Route, update: UpdatePlan, scene_optimizer: Any, **options: Any
+) -> SceneModule:
+    """The module of a scene.
+
+    Args:
+        route: ``images``: a method edits what the scene is fitted to (:class:`DatasetUpdate`);
+            ``renderer``: its gradients move the scene itself (:class:`SceneParticles`).
+        update: of the first way.
+        scene_optimizer: of the second way, in the place of the optimiser of latents.
+        **options: see :class:`SceneModule`.
+
+    Raises:
+        ValueError: there is no such way.
+    """
+    if route == "images":
+        return DatasetUpdate(update, **options)
+    if route == "renderer":
+        return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
+    raise ValueError(f"route must be images or renderer; got {route!r}")
