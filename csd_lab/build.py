@@ -172,6 +172,11 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
             f"method must not be {type(distiller).__name__} for a clip: it averages windows that "
             "overlap, and frames do not; take data=image or world_panorama, or method=ip2p."
         )
+    if "views" in distiller.needs and not isinstance(data, SceneData):
+        raise ValueError(
+            f"method must not be {type(distiller).__name__} but for a scene, whose views it edits "
+            "from their renderings; take data=world_scene or data=capture, or method=ip2p."
+        )
     if "clip" in distiller.needs and not isinstance(data, ClipData):
         raise ValueError(
             f"method must not be {type(distiller).__name__} for windows or views: it edits the "

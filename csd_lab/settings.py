@@ -54,10 +54,18 @@ def prompts_in_turn(config: DictConfig) -> int:
     return len(config.prompt) if isinstance(config.prompt, ListConfig) else 1
 
 
+def updates(config: DictConfig) -> int:
+    """How often views of a scene come in hand; 1 where they do not."""
+    if "updates" not in config.modality or config.modality.route != "images":
+        return 1
+    times: int = config.modality.updates.times
+    return times
+
+
 def all_steps(config: DictConfig) -> int:
-    """How many steps a run takes in all: ``trainer.max_steps`` for each prompt."""
+    """How many steps a run takes in all: ``trainer.max_steps`` for each prompt and update."""
     steps: int = config.trainer.max_steps
-    return steps * prompts_in_turn(config)
+    return steps * prompts_in_turn(config) * updates(config)
 
 
 def several(trainer: DictConfig) -> int:
@@ -90,6 +98,9 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
     guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
     if prompts > 1:
         rest["steps"] += " for each prompt"
+    if (times := updates(config)) > 1:
+        views = "all" if data.batch_size is None else str(data.batch_size)
+        rest["steps"] += f" for each of {times} updates of {views} views"
     return {
         **about,
         "prompt": task.instruction or task.target_caption,

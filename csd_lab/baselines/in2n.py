@@ -10,13 +10,14 @@ with S steps spread over the timesteps below T, of which T' is the first. So lat
 what the scene has become of earlier ones.
 """
 
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import numpy as np
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from csd_lab.baselines.base import ScheduledSampler
+from csd_lab.distill import Need
 from csd_lab.priors.base import Prior
 from csd_lab.types import Conditioning
 
@@ -36,6 +37,8 @@ class InstructNerf2Nerf(ScheduledSampler):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"views"})
 
     def __init__(self, low: float = 0.02, high: float = 0.98, **options: Any) -> None:
         super().__init__(**options)

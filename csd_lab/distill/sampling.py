@@ -26,7 +26,7 @@ from torch import Tensor
 from csd_lab.distill.distillers import Distiller
 from csd_lab.types import Conditioning
 
-Need = Literal["captions", "clip", "windows"]
+Need = Literal["captions", "clip", "windows", "views"]
 
 
 class Sampler(Distiller, ABC):
@@ -37,7 +37,7 @@ class Sampler(Distiller, ABC):
 
     Attributes:
         needs: what it cannot do without: ``captions`` of source and target, a ``clip`` of frames,
-            or the overlapping ``windows`` of a canvas.
+            the overlapping ``windows`` of a canvas, or ``views`` of a scene.
         couples: whether particles look at each other within the network, so that one process must
             evaluate all of them; else each evaluates its share.
     """

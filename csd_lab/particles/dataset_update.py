@@ -9,12 +9,13 @@ steps of a method,
     x_v \leftarrow x_v - \mathrm{lr}\, \nabla_v \quad (S \text{ times}), \qquad
     I_v \leftarrow \mathrm{decode}(x_v),
 
-always under the captured image s_v as the condition, and as the source whose own estimate is
-subtracted. After that the scene follows all I_v for some steps, and the next views come. Haque et
-al. 2023 (arXiv 2303.12789) sample one view at a time from its rendering with some noise
-(``method=in2n``). Kim et al. 2023 edit several views together by CSD-Edit (``method=csd_edit``),
-whose kernel shares their scores, so that what the scene is given agrees before it has to. A method
-that samples all views at once, from noise, edits each by itself (``method=ip2p``).
+each time with timesteps as in a run of its own, and always under the captured image s_v as the
+condition, and as the source whose own estimate is subtracted. After that the scene follows all I_v
+for some steps, and the next views come. Haque et al. 2023 (arXiv 2303.12789) sample one view at a
+time from its rendering with some noise (``method=in2n``). Kim et al. 2023 edit several views
+together by CSD-Edit (``method=csd_edit``), whose kernel shares their scores, so that what the scene
+is given agrees before it has to. A method that samples all views at once, from noise, edits each by
+itself (``method=ip2p``).
 """
 
 from typing import Any, NamedTuple, final
@@ -32,20 +33,22 @@ class UpdatePlan(NamedTuple):
 
     Attributes:
         steps: S, of the method, each time that views are in hand.
+        times: how often views come in hand.
         fit: steps of the scene after each time.
         last: further ones after the last time.
     """
 
-    steps: int = 20
+    steps: int
+    times: int
     fit: int = 40
     last: int = 200
 
     def check(self) -> None:
         """Raises ValueError unless there is something to do."""
-        if self.steps < 1 or self.fit < 0 or self.last < 0:
+        if self.steps < 1 or self.times < 1 or self.fit < 0 or self.last < 0:
             raise ValueError(
-                "update must have steps of at least 1, and fit and last of at least 0; got "
-                f"{tuple(self)}"
+                "updates must have steps and times of at least 1, fit and last of at least 0; got "
+                f"{', '.join(f'{name}={value}' for name, value in self._asdict().items())}"
             )
 
 
@@ -54,7 +57,7 @@ class DatasetUpdate(SceneModule):
     """Edits a scene by editing what it is fitted to. All that was captured is kept as it was.
 
     Args:
-        update: how often views come in hand.
+        updates: how often views come in hand.
         **options: see :class:`SceneModule`; the optimiser moves latents of views.
 
     Raises:
@@ -64,11 +67,11 @@ class DatasetUpdate(SceneModule):
     edited: Tensor
     in_hand: Tensor
 
-    def __init__(self, update: UpdatePlan, **options: Any) -> None:
+    def __init__(self, updates: UpdatePlan, **options: Any) -> None:
         super().__init__(**options)
-        update.check()
-        self.update = update
-        self.steps_per_batch = update.steps
+        updates.check()
+        self.updates = updates
+        self.steps_per_batch = updates.steps
         self.fitter = self.recipe.fitter(self.cameras)
         self.register_buffer("edited", self.original.clone())
         self.register_buffer("in_hand", torch.zeros(len(self.original), dtype=torch.bool))
@@ -90,17 +93,17 @@ class DatasetUpdate(SceneModule):
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
         """Put the last views back and take the next ones in hand, when it is their turn."""
         del batch_idx
-        place = self.global_step % self.update.steps
+        place = self.global_step % self.updates.steps
         if place == 0:
             self._put_back()
             self._take(batch)
-        self.origin = self.global_step - place if isinstance(self.distiller, Sampler) else 0
+        self.origin = self.global_step - place
 
     def on_train_epoch_end(self) -> None:
         """Put the last views back, when all steps are done."""
         if self.global_step == self.trainer.max_steps and bool(self.in_hand.any()):
             self._put_back()
-            self._fit(self.update.last)
+            self._fit(self.updates.last)
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:
@@ -124,7 +127,7 @@ class DatasetUpdate(SceneModule):
         if isinstance(self.distiller, Sampler) and not self.distiller.done:
             return  # noise on its way to an image
         self.edited[ids] = self.prior.decode(self.latents[ids])
-        self._fit(self.update.fit)
+        self._fit(self.updates.fit)
 
     def _fit(self, steps: int) -> None:
         self.fitter.fit(PosedViews(self.edited, self.cameras), steps)

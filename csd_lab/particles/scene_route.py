@@ -9,14 +9,14 @@ Route = Literal["images", "renderer"]
 
 
 def scene_module(
-    route: Route, update: UpdatePlan, scene_optimizer: Any, **options: Any
+    route: Route, updates: UpdatePlan, scene_optimizer: Any, **options: Any
 ) -> SceneModule:
     """The module of a scene.
 
     Args:
         route: ``images``: a method edits what the scene is fitted to (:class:`DatasetUpdate`);
             ``renderer``: its gradients move the scene itself (:class:`SceneParticles`).
-        update: of the first way.
+        updates: of the first way.
         scene_optimizer: of the second way, in the place of the optimiser of latents.
         **options: see :class:`SceneModule`.
 
@@ -24,7 +24,7 @@ def scene_module(
         ValueError: there is no such way.
     """
     if route == "images":
-        return DatasetUpdate(update, **options)
+        return DatasetUpdate(updates, **options)
     if route == "renderer":
         return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
     raise ValueError(f"route must be images or renderer; got {route!r}")
