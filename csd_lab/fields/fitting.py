@@ -51,17 +51,24 @@ class PixelLoss:
         self.smoothness = smoothness
         self.seed = seed
 
-    def __call__(self, scene: Scene, views: PosedViews, step: int) -> tuple[Tensor, Tensor]:
-        """The loss of a step, and the mean squared error in it: (), ()."""
+    def __call__(
+        self, scene: Scene, views: PosedViews, step: int, rank: int = 0, ranks: int = 1
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a step, and the mean squared error in it: (), ().
+
+        Of several ranks each takes its share of the pixels; the mean of their losses is the loss.
+        """
         generator = self._generator(step)
         count, _, height, width = views.images.shape
         place = torch.randint(count * height * width, (self.rays,), generator=generator)
+        noise = torch.rand(self.rays, scene.randomness, generator=generator)
+        place, noise = place.tensor_split(ranks)[rank], noise.tensor_split(ranks)[rank]
         ids, pixel = place // (height * width), place % (height * width)
         rows, columns = pixel // width, pixel % width
-        seen = scene.pixels(views.cameras, ids, rows + 0.5, columns + 0.5, generator).colour
+        seen = scene.pixels(views.cameras, ids, rows + 0.5, columns + 0.5, noise).colour
         device = views.images.device
         wanted = views.images[ids.to(device), :, rows.to(device), columns.to(device)]
-        error = (seen - wanted.to(seen)).square().mean()
+        error = (seen - wanted.to(seen)).square().sum() * (ranks / (3 * self.rays))
         return error + self.smoothness * scene.smoothness(), error.detach()
 
     def _generator(self, step: int) -> torch.Generator:

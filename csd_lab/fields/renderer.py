@@ -46,23 +46,30 @@ class Renderer:
         self.near, self.far, self.linear = near, far, linear
         self.coarse, self.fine, self.chunk = coarse, fine, chunk
 
-    def __call__(
-        self, field: RadianceField, rays: Rays, generator: torch.Generator | None = None
-    ) -> Rendering:
+    @property
+    def randomness(self) -> int:
+        """Random numbers that a ray takes."""
+        return self.coarse + 1 + self.fine + 1
+
+    def __call__(self, field: RadianceField, rays: Rays, noise: Tensor | None = None) -> Rendering:
         """What rays see of a field, differentiable in its parameters.
 
         Args:
             field: the field.
             rays: R of them.
-            generator: of the random places at which rays are cut, on the CPU; None: fixed places.
+            noise: uniform in [0, 1), (R, ``randomness``), moves the places at which rays are cut;
+                None: fixed places.
         """
-        places = cut(len(rays.origins), self.coarse, self._noise(rays, self.coarse, generator))
+        first, second = (
+            (None, None) if noise is None else noise.split([self.coarse + 1, self.fine + 1], dim=1)
+        )
+        places = cut(len(rays.origins), self.coarse, first)
         edges = self._stretched(places.to(rays.origins))
         with torch.no_grad():
             points = _middles(rays, edges)
             density = field.density(points.flatten(0, 1)).view(points.shape[:2])
-            first = composite(density, torch.zeros_like(points), edges, torch.zeros(1, 3).to(edges))
-        edges = resample(edges, first.weights, self.fine, self._noise(rays, self.fine, generator))
+            seen = composite(density, torch.zeros_like(points), edges, torch.zeros(1, 3).to(edges))
+        edges = resample(edges, seen.weights, self.fine, second)
         points = _middles(rays, edges)
         radiance = field(points.flatten(0, 1))
         return composite(
@@ -74,12 +81,6 @@ class Renderer:
 
     def _stretched(self, places: Tensor) -> Tensor:
         return stretch(places, self.near, self.far, self.linear)
-
-    def _noise(self, rays: Rays, pieces: int, generator: torch.Generator | None) -> Tensor | None:
-        """Uniform noise for the cuts, (R, pieces + 1)."""
-        if generator is None:
-            return None
-        return torch.rand(len(rays.origins), pieces + 1, generator=generator).to(rays.origins)
 
 
 def _middles(rays: Rays, edges: Tensor) -> Tensor:

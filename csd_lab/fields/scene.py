@@ -41,6 +41,11 @@ class View(NamedTuple):
 class Scene(nn.Module, ABC):
     """Something with parameters that cameras see, differentiable in them."""
 
+    @property
+    @abstractmethod
+    def randomness(self) -> int:
+        """Random numbers that a pixel takes."""
+
     @abstractmethod
     def pixels(
         self,
@@ -48,7 +53,7 @@ class Scene(nn.Module, ABC):
         ids: Tensor,
         rows: Tensor,
         columns: Tensor,
-        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Rendering:
         """What is seen at places of images, differentiable.
 
@@ -57,7 +62,7 @@ class Scene(nn.Module, ABC):
             ids: the camera of each place, (R,), int64.
             rows: from the image's top, in pixels, (R,); i + 1/2 is the middle of row i.
             columns: from its left, likewise.
-            generator: of what is random about it, on the CPU; None: nothing is.
+            noise: uniform in [0, 1), (R, ``randomness``); None: nothing is random.
         """
 
     @abstractmethod
@@ -74,25 +79,25 @@ class Scene(nn.Module, ABC):
         return torch.stack([self.view(cameras, int(index)).colour for index in ids])
 
     @final
-    def differentiable_views(
-        self, cameras: Cameras, ids: Tensor, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Whole images of the cameras ``ids``, (N,), differentiable: (N, 3, H, W)."""
-        height, width = cameras.height, cameras.width
+    def rendering(
+        self, cameras: Cameras, index: int, generator: torch.Generator | None = None
+    ) -> Rendering:
+        """A camera's whole image, row by row, differentiable: R = H x W.
+
+        Args:
+            cameras: V of them.
+            index: of the camera.
+            generator: of what is random about it, on the CPU; None: nothing is.
+        """
+        count = cameras.height * cameras.width
         rows, columns = torch.meshgrid(
-            torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+            torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij"
         )
-        seen = [
-            self.pixels(
-                cameras,
-                index.expand(height * width),
-                rows.flatten(),
-                columns.flatten(),
-                generator,
-            ).colour
-            for index in ids.cpu()
-        ]
-        return torch.stack([colour.T.view(3, height, width) for colour in seen])
+        noise = None
+        if generator is not None:
+            noise = torch.rand(count, self.randomness, generator=generator)
+        ids = torch.full((count,), index)
+        return self.pixels(cameras, ids, rows.flatten(), columns.flatten(), noise)
 
 
 @final
@@ -109,17 +114,22 @@ class FieldScene(Scene):
         self.field = field
         self.renderer = renderer
 
+    @property
+    def randomness(self) -> int:
+        """That of a ray."""
+        return self.renderer.randomness
+
     def pixels(
         self,
         cameras: Cameras,
         ids: Tensor,
         rows: Tensor,
         columns: Tensor,
-        generator: torch.Generator | None = None,
+        noise: Tensor | None = None,
     ) -> Rendering:
-        """What rays through these places see; ``generator`` draws where they are cut."""
-        rays = cameras.rays(ids.cpu(), rows, columns)
-        return self.renderer(self.field, self._here(rays), generator)
+        """What rays through these places see; ``noise`` moves where they are cut."""
+        rays = self._here(cameras.rays(ids, rows, columns))
+        return self.renderer(self.field, rays, None if noise is None else noise.to(rays.origins))
 
     def smoothness(self) -> Tensor:
         """That of the field."""

@@ -45,10 +45,10 @@ class Reconstruction(EditModule):
         self._scheduler = scheduler
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """The error at random pixels of all views; ranks draw different ones."""
+        """The error at random pixels of all views, which ranks share out."""
         del batch, batch_idx
-        draw = self.global_step * self.trainer.world_size + self.global_rank
-        loss, error = self.loss(self.scene, PosedViews(self.images, self.cameras), draw)
+        place = (self.global_step, self.global_rank, self.trainer.world_size)
+        loss, error = self.loss(self.scene, PosedViews(self.images, self.cameras), *place)
         scalars: dict[str, Tensor | float] = {
             "step": float(self.global_step),
             "psnr": -10 * error.log10(),

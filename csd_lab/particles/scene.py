@@ -141,7 +141,15 @@ class SceneParticles(SceneModule):
 
     def render(self, ids: Tensor) -> Tensor:
         """Latents of what the cameras ``ids`` see, (N, C, h, w)."""
-        key = (self.seed, self.global_step, self.global_rank)
+        size = (3, self.cameras.height, self.cameras.width)
+        seen = [
+            self.scene.rendering(self.cameras, index, self._generator(index)).colour.T.view(size)
+            for index in ids.tolist()
+        ]
+        return self.prior.encode(torch.stack(seen))
+
+    def _generator(self, index: int) -> torch.Generator:
+        """Of what is random about a view's rendering in this step, on any rank the same."""
+        key = (self.seed, self.global_step, index)
         sequence = np.random.SeedSequence(key, spawn_key=(STREAM,))
-        generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
-        return self.prior.encode(self.scene.differentiable_views(self.cameras, ids, generator))
+        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
