@@ -21,6 +21,7 @@ from csd_lab.particles import (
     LatentParticles,
     ParticleModule,
     Reconstruction,
+    check_route,
     scene_module,
 )
 from csd_lab.particles.base import check_unit_step
@@ -61,6 +62,8 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
     make = instantiate(config.modality)
     check_together(make, data)
+    if "recipe" in make.keywords:
+        make.keywords["recipe"].rehearse()
     if make.func is Reconstruction:
         _ = data.task
         return Run(data, reconstruction_of(data, make), trainer)
@@ -136,6 +139,8 @@ def check_together(make: partial[EditModule], data: EditData) -> None:
     Raises:
         ValueError: if windows are to be laid over a clip, or a scene is to be made of one.
     """
+    if make.func is scene_module:
+        check_route(make.keywords["route"])
     wants_scene = make.func in (Reconstruction, scene_module)
     if wants_scene is not isinstance(data, SceneData):
         raise ValueError(

@@ -8,7 +8,7 @@ from csd_lab.particles.module import EditModule
 from csd_lab.particles.recipe import SceneRecipe, exponential_decay
 from csd_lab.particles.reconstruction import Reconstruction
 from csd_lab.particles.scene import SceneModule, SceneParticles
-from csd_lab.particles.scene_route import scene_module
+from csd_lab.particles.scene_route import check_route, scene_module
 from csd_lab.particles.video import VideoParticles
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "UpdatePlan",
     "VideoParticles",
+    "check_route",
     "exponential_decay",
     "scene_module",
 ]

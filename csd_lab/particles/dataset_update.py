@@ -18,7 +18,8 @@ is given agrees before it has to. A method that samples all views at once, from 
 itself (``method=ip2p``).
 """
 
-from typing import Any, NamedTuple, final
+from dataclasses import asdict, dataclass
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,9 @@ from csd_lab.fields import PosedViews, Scene, SceneFitter
 from csd_lab.particles.scene import SceneModule
 
 
-class UpdatePlan(NamedTuple):
+@final
+@dataclass(frozen=True)
+class UpdatePlan:
     """How often views come in hand, and what the scene does in between.
 
     Attributes:
@@ -36,6 +39,9 @@ class UpdatePlan(NamedTuple):
         times: how often views come in hand.
         fit: steps of the scene after each time.
         last: further ones after the last time.
+
+    Raises:
+        ValueError: there is nothing to do.
     """
 
     steps: int
@@ -43,12 +49,11 @@ class UpdatePlan(NamedTuple):
     fit: int = 40
     last: int = 200
 
-    def check(self) -> None:
-        """Raises ValueError unless there is something to do."""
+    def __post_init__(self) -> None:
         if self.steps < 1 or self.times < 1 or self.fit < 0 or self.last < 0:
             raise ValueError(
                 "updates must have steps and times of at least 1, fit and last of at least 0; got "
-                f"{', '.join(f'{name}={value}' for name, value in self._asdict().items())}"
+                f"{', '.join(f'{name}={value}' for name, value in asdict(self).items())}"
             )
 
 
@@ -69,7 +74,6 @@ class DatasetUpdate(SceneModule):
 
     def __init__(self, updates: UpdatePlan, **options: Any) -> None:
         super().__init__(**options)
-        updates.check()
         self.updates = updates
         self.steps_per_batch = updates.steps
         self.fitter = self.recipe.fitter(self.cameras)

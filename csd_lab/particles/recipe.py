@@ -68,6 +68,14 @@ class SceneRecipe:
                 f"{str(reconstruction)!r}, which holds no checkpoint"
             )
 
+    def rehearse(self) -> None:
+        """Make a scene once for nothing, so that it refuses bad settings early.
+
+        Raises:
+            ValueError: if it does.
+        """
+        self.make(Bounds(torch.zeros(3), 1.0))
+
     def scene(self, cameras: Cameras) -> Scene:
         """A new scene for these cameras."""
         return self.make(bounds_of(cameras))

@@ -1,6 +1,6 @@
 """The way that a method takes to a scene: through its images, or straight through its cameras."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
 from csd_lab.particles.scene import SceneModule, SceneParticles
@@ -23,8 +23,13 @@ def scene_module(
     Raises:
         ValueError: there is no such way.
     """
+    check_route(route)
     if route == "images":
         return DatasetUpdate(updates, **options)
-    if route == "renderer":
-        return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
-    raise ValueError(f"route must be images or renderer; got {route!r}")
+    return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
+
+
+def check_route(route: str) -> None:
+    """Raises ValueError unless there is such a way."""
+    if route not in get_args(Route):
+        raise ValueError(f"route must be {' or '.join(get_args(Route))}; got {route!r}")

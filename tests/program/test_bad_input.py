@@ -1,10 +1,13 @@
 """Bad input: one line that says what is wrong, a non-zero exit, and no network loaded."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 PANORAMA = ("data=world_panorama",)
+SCENE = ("data=world_scene", "prompt=make it sepia")
 LIGHT = ("experiment=colours", "trainer.max_steps=2")
 
 
@@ -30,7 +33,26 @@ def media(tmp_path):
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(mixed / f"{i}.png")
     Image.effect_noise((200, 200), 80).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:4000])
+    for name, change in {
+        "single": {"frames": 1},
+        "nan": {"pose": float("nan")},
+        "fisheye": {"camera_model": "OPENCV_FISHEYE"},
+        "lost": {"written": 1},
+        "sizes": {"sizes": (8, 12)},
+    }.items():
+        write_capture(tmp_path / name, **change)
     return tmp_path
+
+
+def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, sizes=(8, 8)):
+    """A capture of grey views, with something wrong."""
+    folder.mkdir()
+    for index, size in list(enumerate(sizes))[:written]:
+        Image.fromarray(np.zeros((size, size, 3), np.uint8)).save(folder / f"{index}.png")
+    matrix = np.diag([pose, 1.0, 1.0, 1.0]).tolist()
+    views = [{"file_path": f"{i}.png", "transform_matrix": matrix} for i in range(frames)]
+    content = {"camera_model": camera_model, "fl_x": 8.0, "frames": views}
+    (folder / "transforms.json").write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -86,6 +108,22 @@ def media(tmp_path):
         (("method=multidiffusion",), "method must not be MultiDiffusion for a clip"),
         (("method=ip2p", "sampler.name=DDIM"), "name must be one of DDIMScheduler"),
         (("sampler=foo",), "there are ddim, ddpm"),
+        (("method=in2n",), "method must not be InstructNerf2Nerf but for a scene"),
+        (("modality=scene",), "modality must be scene or reconstruction for a capture"),
+        ((*SCENE, "modality=video"), "modality must be scene or reconstruction for a capture"),
+        ((*SCENE, "data.count=1"), "count must be a whole number of at least 2"),
+        ((*SCENE, "data.views=99"), "at most the scene's 48 views"),
+        ((*SCENE, "prompt=[make it night,make it warm]"), "prompt must be text"),
+        ((*SCENE, "modality.updates.times=0"), "updates must have steps and times of at least 1"),
+        ((*SCENE, "modality.route=elsewhere"), "route must be images or renderer"),
+        ((*SCENE, "modality.recipe.reconstruction=none"), "must be the folder of a run of exper"),
+        ((*SCENE, "field.resolution=1"), "resolution must be at least 2"),
+        ((*SCENE, "method=fatezero"), "method must not be FateZero for windows or views"),
+        (("data.path=single", "prompt=x"), "must have at least 2 views"),
+        (("data.path=nan", "prompt=x"), "must be 4 x 4 finite"),
+        (("data.path=fisheye", "prompt=x"), "a camera of the model 'OPENCV_FISHEYE'"),
+        (("data.path=lost", "prompt=x"), "does not exist, but"),
+        (("data.path=sizes", "prompt=x"), "must have the size of the other views"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

@@ -31,7 +31,7 @@ from csd_lab.distill import (
     VariancePreserving,
 )
 from csd_lab.launch import GROUPS
-from csd_lab.particles import ParticleModule
+from csd_lab.particles import ParticleModule, SceneModule
 from csd_lab.priors import GaussianMixture
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Conditioning
@@ -55,6 +55,12 @@ EMBEDDED = (
 PANORAMA = (
     *("data=world_panorama", "data.height=32", "data.width=80", "modality.window=8"),
     *("prior=embedded", "prior.dtype=float32", "metrics=pixels", "trainer.max_steps=4"),
+)
+
+SCENE = (
+    *("data=world_scene", "data.count=5", "data.held_out=2", "data.size=32", "data.views=3"),
+    *("field.resolution=8", "field.coarse=6", "field.fine=6", "modality.recipe.loss.rays=50"),
+    *("prior=embedded", "prior.dtype=float32", "metrics=pixels", "prompt=make it sepia"),
 )
 
 COUPLED = "synctweedies"
@@ -104,6 +110,16 @@ RUNS = {
     "ip2p, second order": (*EMBEDDED, "method=ip2p", "sampler=unipc"),
     "ip2p, with noise in steps": (*EMBEDDED, "method=ip2p", "sampler=euler_ancestral"),
     "multidiffusion": (*PANORAMA, "method=multidiffusion"),
+    "scene, updates of its images": (
+        *SCENE,
+        *("modality.recipe.steps=3", "modality.updates.times=2", "modality.updates.fit=2"),
+        *("modality.updates.last=2", "trainer.max_steps=2"),
+    ),
+    "scene, straight through its cameras": (
+        *SCENE,
+        *("method=csd", "modality.recipe.steps=3", "trainer.max_steps=2"),
+        "modality.scene_optimizer.lr=0.05",
+    ),
     COUPLED: (*PANORAMA, "method=synctweedies"),
     ALONE: (*EMBEDDED, "prior.dtype=bfloat16", "prior.max_batch=1"),
 }
@@ -114,7 +130,7 @@ class Outcome(NamedTuple):
     """What a run gave.
 
     Attributes:
-        latents: of all frames at the end, (F, C, h, w).
+        latents: of all frames at the end, (F, C, h, w); of a scene its parameters, (P,).
         start: those at the beginning.
         ids: of the last step.
         kernel: shape of the last step's kernel matrix; None without a kernel.
@@ -182,14 +198,25 @@ def run(
     latest = module.latest
     kernel = latest.distillation.kernel
     return Outcome(
-        module.latents.detach().clone(),
-        module.original.clone(),
+        *moved(module),
         latest.ids.tolist(),
         None if kernel is None else tuple(kernel.matrix.shape),
         of_all_ranks(module.prior.samples_evaluated),
         {name: float(value) for name, value in trainer.callback_metrics.items()},
         None if module.learner is None else later_weights(module.learner),
     )
+
+
+def moved(module: Any) -> tuple[Tensor, Tensor]:
+    """What a run moves, as it is and as it was at first."""
+    if isinstance(module, SceneModule):
+        return parameters(module.scene), parameters(module.source_scene)
+    return module.latents.detach().clone(), module.original.clone()
+
+
+def parameters(module: nn.Module) -> Tensor:
+    """All parameters in one row."""
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
 def later_weights(learner: nn.Module) -> Tensor:
