@@ -18,8 +18,15 @@ from pathlib import Path
 from comparison.bench import Bench
 from comparison.cells import Cell, Plan, fill
 from comparison.published import Column, Published, draw, section
-from comparison.subjects import ABLATIONS, PANORAMA_METHODS, VIDEO_METHODS, clips
+from comparison.subjects import (
+    ABLATIONS,
+    PANORAMA_METHODS,
+    SCENE_METHODS,
+    VIDEO_METHODS,
+    clips,
+)
 from comparison.subjects import panoramas as wide
+from comparison.subjects import scenes as around
 
 from csd_lab.launch import quiet_libraries
 
@@ -103,7 +110,31 @@ def ablations() -> Published:
     )
 
 
-TABLES = {"video": video, "panorama": panoramas, "ablations": ablations}
+def scenes() -> Published:
+    """Methods on scenes in three dimensions."""
+    shown = (
+        SPREAD,
+        DIRECTION,
+        Column("lpips_consecutive_tiny", "LPIPS consecutive", 3),
+        Column("warped_rmse", "warped error", 4),
+    )
+    methods = {name: overrides for name, (_, overrides) in SCENE_METHODS.items()}
+    return Published(
+        "scenes",
+        "Scenes",
+        "Scenes of 48 views of 64 x 64 pixels, two instructions with one right answer and one with "
+        "many for each. All is measured on 24 other views, a path around the scene. All methods "
+        "begin with the same reconstruction, whose seconds are not counted.",
+        around(methods, DOCS.parent / "outputs" / "reconstructions"),
+        {name: label for name, (label, _) in SCENE_METHODS.items()},
+        one=(FIDELITY, *shown, *COST),
+        many=(AGREEMENT, ANSWER, *shown),
+        edits=(2, 1),
+        curve=(DIRECTION, FIDELITY),
+    )
+
+
+TABLES = {"video": video, "panorama": panoramas, "ablations": ablations, "scenes": scenes}
 
 HEAD = """# Results
 
@@ -157,7 +188,7 @@ def preparation(
         subject = published.subject
         methods = {name: subject.methods[name] for name in plan.methods}
         bench = Bench(methods, [*subject.overrides, "prior.compile=true"])
-        return lambda cell: bench.run(cell.method, cell.seed, subject.data_of(cell))
+        return lambda cell: subject.do(bench, cell)
 
     return prepare
 

@@ -3,17 +3,19 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from csd_lab.build import particles_of
+from csd_lab.build import module_of
 from csd_lab.cli import config_folder
 from csd_lab.data import EditData
 from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
+from csd_lab.settings import all_steps
 from csd_lab.types import Artefact
 
 
@@ -21,6 +23,18 @@ def composed(*overrides: str) -> DictConfig:
     """The default config with these overrides."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose("run", overrides=list(overrides))
+
+
+def quiet_trainer(steps: int, **options: Any) -> pl.Trainer:
+    """A trainer that says nothing."""
+    return pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **options,
+    )
 
 
 class Bench:
@@ -36,20 +50,30 @@ class Bench:
         self.priors: dict[str, Prior] = {}
         self.suite: MetricSuite = instantiate(composed(*overrides).metrics)
 
-    def run(self, method: str, seed: int, data: EditData) -> dict[str, float]:
-        """All metrics of one edit of a task, with its seconds and network samples."""
+    def run(
+        self,
+        method: str,
+        seed: int,
+        data: EditData | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> dict[str, float]:
+        """All metrics of one edit of a task, with its seconds and network samples.
+
+        Args:
+            method: by name.
+            seed: of the edit.
+            data: the task; None: what the method's config says.
+            settings: of the config, for this edit.
+        """
         config = self.configs[method].copy()
         config.seed = seed
+        for key, value in (settings or {}).items():
+            OmegaConf.update(config, key, value)
+        data = instantiate(config.data) if data is None else data
         prior = self._prior(config.prior)
         before, start = prior.samples_evaluated, time.perf_counter()
-        module = particles_of(config, data, prior, instantiate(config.modality))
-        trainer = pl.Trainer(
-            max_steps=config.trainer.max_steps,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        module = module_of(config, data, prior, instantiate(config.modality))
+        trainer = quiet_trainer(all_steps(config), enable_checkpointing=False)
         trainer.fit(module, data)
         edited = module.export()
         cost = {

@@ -65,7 +65,7 @@ def filled(subject: Subject, options: argparse.Namespace) -> Plan:
     def prepare() -> Callable[[Cell], dict[str, float]]:
         methods = {name: subject.methods[name] for name in plan.methods}
         bench = Bench(methods, [*subject.overrides, *options.overrides])
-        return lambda cell: bench.run(cell.method, cell.seed, subject.data_of(cell))
+        return lambda cell: subject.do(bench, cell)
 
     if not options.table_only:
         fill(options.file, plan, prepare)

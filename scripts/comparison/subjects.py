@@ -1,12 +1,15 @@
 """What is compared: clips, panoramas, and the parts of CSD-Edit."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from csd_lab import world
 from csd_lab.data import EditData, WorldClip, WorldPanorama
 
+from .bench import Bench
 from .cells import Cell
+from .reconstructions import reconstructed
 
 Overrides = Mapping[str, tuple[str, ...]]
 """Config overrides by the name that a method has in tables."""
@@ -81,29 +84,42 @@ ABLATIONS: Labelled = {
 }
 
 
+SCENE_METHODS: Labelled = {
+    "csd_edit_best": ("CSD-Edit", ()),
+    "identity": ("CSD-Edit without a kernel", ("kernel=identity",)),
+    "in2n": ("Instruct-NeRF2NeRF", ("method=in2n",)),
+    "ip2p": ("Instruct-Pix2Pix, each view", ("method=ip2p",)),
+}
+
+
 class Subject(NamedTuple):
     """A comparison.
 
     Attributes:
         edits_of: the edits that the scene of a seed allows.
-        data_of: the task of a cell.
+        do: a cell, by what has loaded the networks: its metrics.
         metrics: to show, each with whether higher is better.
         methods: by name, the one to compare with first.
         overrides: of the config, for all methods.
     """
 
     edits_of: Callable[[int], Sequence[world.Edit]]
-    data_of: Callable[[Cell], EditData]
+    do: Callable[[Bench, Cell], dict[str, float]]
     metrics: Mapping[str, bool]
     methods: Overrides
     overrides: tuple[str, ...] = ()
+
+
+def on(data_of: Callable[[Cell], EditData]) -> Callable[[Bench, Cell], dict[str, float]]:
+    """What does a cell on a task."""
+    return lambda bench, cell: bench.run(cell.method, cell.seed, data_of(cell))
 
 
 def clips(frames: int, methods: Overrides) -> Subject:
     """Clips of this many frames."""
     return Subject(
         edits_of=lambda seed: world.edits_for(world.sample_scene(seed)),
-        data_of=lambda cell: WorldClip(cell.scene, cell.instruction, frames=frames),
+        do=on(lambda cell: WorldClip(cell.scene, cell.instruction, frames=frames)),
         metrics={
             "clip_direction_tiny": True,
             "psnr_target": True,
@@ -129,7 +145,7 @@ def panoramas(width: int, ring: bool, methods: Overrides) -> Subject:
 
     return Subject(
         edits_of=edits_of,
-        data_of=lambda cell: WorldPanorama(cell.scene, cell.instruction, width=width, wrap=ring),
+        do=on(lambda cell: WorldPanorama(cell.scene, cell.instruction, width=width, wrap=ring)),
         metrics={
             "clip_direction_tiny": True,
             "clip_image_tiny": True,
@@ -146,4 +162,42 @@ def panoramas(width: int, ring: bool, methods: Overrides) -> Subject:
         },
         methods=methods,
         overrides=("data=world_panorama",),
+    )
+
+
+def scenes(methods: Overrides, reconstructions: Path) -> Subject:
+    """Scenes of 48 views, and 24 more that show the result.
+
+    Args:
+        methods: by name.
+        reconstructions: folder of those that all methods begin with, made where they lack.
+    """
+
+    def do(bench: Bench, cell: Cell) -> dict[str, float]:
+        settings = {
+            "data.scene_seed": cell.scene,
+            "data.instruction": cell.instruction,
+            "modality.recipe.reconstruction": str(reconstructed(cell.scene, reconstructions)),
+        }
+        return bench.run(cell.method, cell.seed, settings=settings)
+
+    return Subject(
+        edits_of=lambda seed: world.edits_for(world.sample_scene(seed), plural=True),
+        do=do,
+        metrics={
+            "psnr_target": True,
+            "psnr_answer": True,
+            "agreement": True,
+            "error_spread": False,
+            "clip_direction_tiny": True,
+            "clip_text_tiny": True,
+            "dircons_frame_tiny": True,
+            "dircons_edit_tiny": True,
+            "lpips_consecutive_tiny": False,
+            "warped_rmse": False,
+            "seconds": False,
+            "samples": False,
+        },
+        methods=methods,
+        overrides=("data=world_scene",),
     )
