@@ -24,6 +24,9 @@ METHODS: Overrides = {
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
 
+LOOKS_INSIDE = ("prior.compile=false",)
+"""Of methods that read or change attention, which a compiled network does not show."""
+
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
     "csd_edit_short": (
@@ -33,13 +36,13 @@ VIDEO_METHODS: Labelled = {
     "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "sds": ("SDS", ("method=sds",)),
-    "pds": ("PDS", ("method=pds",)),
+    "pds": ("PDS", ("method=pds", "guidance.text=5.0")),
     "vsd": ("VSD", ("method=vsd",)),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
     "ip2p_shared": ("Instruct-Pix2Pix, one noise", METHODS["ip2p_shared"]),
-    "prompt_to_prompt": ("Prompt-to-Prompt", ("method=prompt_to_prompt",)),
-    "fatezero": ("FateZero", ("method=fatezero",)),
-    "pix2video": ("Pix2Video, without depth", ("method=pix2video",)),
+    "prompt_to_prompt": ("Prompt-to-Prompt", (*LOOKS_INSIDE, "method=prompt_to_prompt")),
+    "fatezero": ("FateZero", (*LOOKS_INSIDE, "method=fatezero")),
+    "pix2video": ("Pix2Video, without depth", (*LOOKS_INSIDE, "method=pix2video")),
 }
 
 PANORAMA_METHODS: Labelled = {
