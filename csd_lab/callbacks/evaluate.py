@@ -54,7 +54,7 @@ class Evaluate(pl.Callback):
             "steps": trainer.global_step,
             "metrics": {name: v if math.isfinite(v) else None for name, v in values.items()},
             "notes": {name: note(self.suite.metrics[name]) for name in values},
-            "skipped": self.suite.skipped(result.task),
+            "skipped": self.suite.skipped(result),
         }
         with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
             path.write_text(json.dumps(content, indent=2), encoding="utf-8")
