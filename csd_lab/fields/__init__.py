@@ -4,6 +4,7 @@ from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
 from csd_lab.fields.field import GridField, Radiance, RadianceField, contract
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
+from csd_lab.fields.warping import flow
 
 __all__ = [
     "Cameras",
@@ -16,6 +17,7 @@ __all__ = [
     "composite",
     "contract",
     "cut",
+    "flow",
     "look_at",
     "orbit",
     "resample",
