@@ -81,13 +81,32 @@ class EditTask(NamedTuple):
     windows: Windows | None = None
 
 
+class Flow(NamedTuple):
+    """Where each view of a scene is seen in the view before it, for the F - 1 pairs of neighbours.
+
+    The pixel in row r and column c of view f + 1 is seen in view f at ``grid[f, r, c]``, which is
+    (x, y) as ``torch.nn.functional.grid_sample`` wants it with ``align_corners=False``: x goes
+    along columns and y along rows, -1 and 1 are the outer edges of the image, so that the middle
+    of column c is at x = (2 c + 1) / W - 1 and that of row r at y = (2 r + 1) / H - 1.
+
+    Attributes:
+        grid: places in the view before, (F - 1, H, W, 2), finite; of no meaning where not visible.
+        visible: whether the pixel is seen there, (F - 1, H, W), bool.
+    """
+
+    grid: Tensor
+    visible: Tensor
+
+
 class Artefact(NamedTuple):
     """The result of a run: edited frames beside the task that they answer.
 
     Attributes:
         edited: frames, (F, 3, H, W), in [0, 1], of the same size as ``task.source``.
         task: the task.
+        flow: where each frame is seen in the one before; None if unknown.
     """
 
     edited: Tensor
     task: EditTask
+    flow: Flow | None = None

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import artefact
+from csd_lab.callbacks.result import artefact, edit_data, with_flow
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.files import atomic_path
 from csd_lab.metrics import ArtefactMetric, MetricSuite
@@ -41,20 +41,21 @@ class Evaluate(pl.Callback):
             return
         with first_rank_alone(trainer) as first:
             if first:
-                values = self.suite.evaluate(artefact(trainer, pl_module))
+                result = with_flow(artefact(trainer, pl_module), edit_data(trainer), pl_module)
+                values = self.suite.evaluate(result)
                 for logger in trainer.loggers:
                     logger.log_metrics(values, step=trainer.global_step - 1)
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write metrics.json: the figures (null where undefined), and why others are not there."""
-        result = artefact(trainer, pl_module)
+        result = with_flow(artefact(trainer, pl_module), edit_data(trainer), pl_module)
         values = self.suite.evaluate(result)
         content = {
             "steps": trainer.global_step,
             "metrics": {name: v if math.isfinite(v) else None for name, v in values.items()},
             "notes": {name: note(self.suite.metrics[name]) for name in values},
-            "skipped": self.suite.skipped(result.task),
+            "skipped": self.suite.skipped(result),
         }
         with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
             path.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -1,9 +1,11 @@
 """The present result of a run, at the size that its source has."""
 
 import pytorch_lightning as pl
+import torch
 
-from csd_lab.data import EditData
-from csd_lab.particles import EditModule, ParticleModule
+from csd_lab.data import EditData, SceneData
+from csd_lab.fields import flow
+from csd_lab.particles import EditModule, ParticleModule, Reconstruction, SceneModule
 from csd_lab.types import Artefact
 
 
@@ -54,3 +56,15 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
     if data.detail != "residual":
         return Artefact(data.restore(edited), task)
     return Artefact(data.restore(edited, edit.export_source().float().cpu()), task)
+
+
+@torch.no_grad()
+def with_flow(result: Artefact, data: EditData, module: pl.LightningModule) -> Artefact:
+    """A result with how its frames see one another, where they are views of a scene."""
+    if not isinstance(data, SceneData) or not isinstance(module, SceneModule | Reconstruction):
+        return result
+    cameras = data.capture.cameras.select(data.shown_ids)  # of the size that the user gave
+    views = [module.scene.view(cameras, index) for index in range(len(cameras))]
+    depth = torch.stack([view.depth for view in views]).cpu()
+    opacity = torch.stack([view.opacity for view in views]).cpu()
+    return result._replace(flow=flow(cameras, depth, opacity))

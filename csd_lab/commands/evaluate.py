@@ -230,10 +230,11 @@ def evaluate(task: "EditTask", edited: "Mapping[str, Tensor]", suite: "MetricSui
     from csd_lab.callbacks.evaluate import note
     from csd_lab.types import Artefact
 
-    metrics = {name: suite.evaluate(Artefact(frames, task)) for name, frames in edited.items()}
+    artefacts = {name: Artefact(frames, task) for name, frames in edited.items()}
+    metrics = {name: suite.evaluate(artefact) for name, artefact in artefacts.items()}
     measured = next(iter(metrics.values()))
     notes = {name: note(suite.metrics[name]) for name in measured}
-    return Result(metrics, notes, suite.skipped(task))
+    return Result(metrics, notes, suite.skipped(next(iter(artefacts.values()))))
 
 
 def write_json(path: Path, source: str, result: Result) -> None:

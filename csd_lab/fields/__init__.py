@@ -8,6 +8,7 @@ from csd_lab.fields.grid import grid_scene
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
+from csd_lab.fields.warping import flow
 
 __all__ = [
     "Bounds",
@@ -28,6 +29,7 @@ __all__ = [
     "composite",
     "contract",
     "cut",
+    "flow",
     "grid_scene",
     "look_at",
     "orbit",

@@ -8,6 +8,8 @@ from csd_lab.metrics.clip import (
     ClipDirection,
     ClipImage,
     ClipText,
+    DirConsEdit,
+    DirConsFrame,
 )
 from csd_lab.metrics.colour import Saturation, SaturationAnswer
 from csd_lab.metrics.encoders import ClipEncoder, OpenClip
@@ -28,6 +30,7 @@ from csd_lab.metrics.perceptual import (
 )
 from csd_lab.metrics.seams import SeamError
 from csd_lab.metrics.suite import MetricSuite
+from csd_lab.metrics.warped import WarpedLpips, WarpedRmse
 from csd_lab.metrics.windows import IntraLpips, OverWindows, over_windows
 
 __all__ = [
@@ -41,6 +44,8 @@ __all__ = [
     "ClipImage",
     "ClipText",
     "ColourSpread",
+    "DirConsEdit",
+    "DirConsFrame",
     "ErrorSpread",
     "IntraLpips",
     "Lpips",
@@ -56,6 +61,8 @@ __all__ = [
     "SaturationAnswer",
     "SeamError",
     "SsimTarget",
+    "WarpedLpips",
+    "WarpedRmse",
     "over_windows",
     "perceptual_distance",
 ]

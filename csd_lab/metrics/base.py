@@ -1,4 +1,4 @@
-"""What all metrics share: what they need of a task, per-frame values, and how those are pooled.
+"""What all metrics share: what they need of an artefact, per-frame values, how those are pooled.
 
 A metric is a pure function of tensors (beside it in its file) and a thin
 :class:`torchmetrics.Metric` around it. ``per_frame(artefact)`` gives the values that statistics
@@ -14,46 +14,52 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from csd_lab.types import Artefact, EditTask, Windows
+from csd_lab.types import Artefact, EditTask, Flow, Windows
 
 RANGE_TOLERANCE = 1e-3
 """How far outside [0, 1] a frame may be (resampling overshoots); far less than a level of 255."""
 
 
 class Need(NamedTuple):
-    """Something that a task must have for a metric to be defined.
+    """Something that an artefact, or its task, must have for a metric to be defined.
 
     Attributes:
         text: completes "needs ...".
-        met: whether a task has it.
+        met: whether an artefact has it; looks at shapes and never at pixels.
     """
 
     text: str
-    met: Callable[[EditTask], bool]
+    met: Callable[[Artefact], bool]
+
+
+def of_task(text: str, met: Callable[[EditTask], bool]) -> Need:
+    """A need that the task alone decides about."""
+    return Need(text, lambda artefact: met(artefact.task))
 
 
 def _answers(task: EditTask) -> int:
     return 0 if task.targets is None else task.targets.shape[0]
 
 
-ONE_IMAGE = Need(
+ONE_IMAGE = of_task(
     "the windows of one large image",
     lambda task: task.windows is not None and task.source.shape[0] == 1,
 )
-TWO_FRAMES = Need("at least two frames", lambda task: task.source.shape[0] >= 2)
-ONE_ANSWER = Need("exactly one known right answer", lambda task: _answers(task) == 1)
-ANY_ANSWER = Need("a known right answer", lambda task: _answers(task) >= 1)
-SEVERAL_ANSWERS = Need("several known right answers", lambda task: _answers(task) >= 2)
-SOURCE_CAPTION = Need("a caption of the source", lambda task: bool(task.source_caption))
-TARGET_CAPTION = Need(
+TWO_FRAMES = of_task("at least two frames", lambda task: task.source.shape[0] >= 2)
+ONE_ANSWER = of_task("exactly one known right answer", lambda task: _answers(task) == 1)
+ANY_ANSWER = of_task("a known right answer", lambda task: _answers(task) >= 1)
+SEVERAL_ANSWERS = of_task("several known right answers", lambda task: _answers(task) >= 2)
+SOURCE_CAPTION = of_task("a caption of the source", lambda task: bool(task.source_caption))
+TARGET_CAPTION = of_task(
     "a caption of the target",
     lambda task: bool(task.target_caption) or (_answers(task) >= 2 and bool(task.target_captions)),
 )
+FLOW = Need("the flow between neighbouring views", lambda artefact: artefact.flow is not None)
 
 
 def minimum_size(pixels: int) -> Need:
     """Frames of at least ``pixels`` x ``pixels``, below which a window or a stage is empty."""
-    return Need(
+    return of_task(
         f"frames of at least {pixels} x {pixels} pixels",
         lambda task: min(task.source.shape[-2:]) >= pixels,
     )
@@ -65,8 +71,8 @@ def every_frame(values: Tensor) -> Tensor:
 
 
 def clip_mean(values: Tensor) -> Tensor:
-    """Pools over clips: the mean of each counts once, however long it is. (V,) -> (1,)."""
-    return values.mean(0, keepdim=True)
+    """Pools over clips: the mean of each's defined values counts once. (V,) -> (1,)."""
+    return values.nanmean(0, keepdim=True)
 
 
 def clip_std(values: Tensor) -> Tensor:
@@ -108,9 +114,10 @@ def prepared(artefact: Artefact, device: torch.device) -> Artefact:
     """The artefact, checked, in float32 on ``device``; its own tensors where nothing changes.
 
     Raises:
-        ValueError: frames out of range, or edited, source and targets of different shapes.
+        ValueError: frames out of range, or edited, source, targets and flow whose shapes do not
+            go together.
     """
-    edited, task = artefact
+    edited, task, flow = artefact
     check_frames("edited", edited)
     check_frames("source", task.source)
     if edited.shape != task.source.shape:
@@ -127,7 +134,27 @@ def prepared(artefact: Artefact, device: torch.device) -> Artefact:
             raise ValueError(f"target_captions must be empty or one for each target, got {counts}")
         targets = targets.to(device, torch.float32)
     source = task.source.to(device, torch.float32)
-    return Artefact(edited.to(device, torch.float32), task._replace(source=source, targets=targets))
+    task = task._replace(source=source, targets=targets)
+    flow = None if flow is None else _prepared_flow(flow, source)
+    return Artefact(edited.to(device, torch.float32), task, flow)
+
+
+def _prepared_flow(flow: Flow, source: Tensor) -> Flow:
+    """The flow, checked against the source, (F, 3, H, W), on its device; grid in float32."""
+    count, _, height, width = source.shape
+    places = (count - 1, height, width)
+    if flow.grid.shape != (*places, 2) or flow.visible.shape != places:
+        shapes = f"{tuple(flow.grid.shape)} and {tuple(flow.visible.shape)}"
+        raise ValueError(
+            f"grid and visible of flow must be (F - 1, H, W, 2) and (F - 1, H, W) for a source of "
+            f"{tuple(source.shape)}, got {shapes}"
+        )
+    if flow.visible.dtype != torch.bool or not bool(flow.grid.isfinite().all()):
+        raise ValueError(
+            f"visible of flow must be bool and grid finite, got {flow.visible.dtype} and "
+            f"{int((~flow.grid.isfinite()).sum())} values that are not: use 0 where not visible"
+        )
+    return Flow(flow.grid.to(source), flow.visible.to(source.device))
 
 
 def windows_of(task: EditTask) -> Windows:
@@ -180,14 +207,14 @@ class ArtefactMetric(Metric, ABC):
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("undefined", torch.tensor(0.0), dist_reduce_fx="sum")
 
-    def missing(self, task: EditTask) -> str:
-        """Why the metric is not defined for a task, as "needs ..."; "" where it is."""
-        lacks = [need.text for need in self.needs if not need.met(task)]
+    def missing(self, artefact: Artefact) -> str:
+        """Why the metric is not defined for an artefact, as "needs ..."; "" where it is."""
+        lacks = [need.text for need in self.needs if not need.met(artefact)]
         return f"needs {' and '.join(lacks)}" if lacks else ""
 
-    def applies_to(self, task: EditTask) -> bool:
-        """Whether the task has all that the metric needs."""
-        return not self.missing(task)
+    def applies_to(self, artefact: Artefact) -> bool:
+        """Whether the artefact has all that the metric needs."""
+        return not self.missing(artefact)
 
     @abstractmethod
     def _per_frame(self, artefact: Artefact) -> Tensor:
@@ -201,9 +228,9 @@ class ArtefactMetric(Metric, ABC):
             (F,), or (F - 1,) for metrics of neighbouring frames; float32 on the metric's device.
 
         Raises:
-            ValueError: the metric does not apply to the task, or the artefact is malformed.
+            ValueError: the metric does not apply to the artefact, or this is malformed.
         """
-        if lacks := self.missing(artefact.task):
+        if lacks := self.missing(artefact):
             raise ValueError(f"{self.name} does not apply to {artefact.task.name!r}: it {lacks}")
         return self._per_frame(prepared(artefact, self.device)).to(self.device)
 

@@ -1,4 +1,4 @@
-"""CLIP metrics: agreement with captions, with the source, and between the frames of a clip.
+"""CLIP metrics: agreement with captions, with the source, and between frames or views.
 
 Exact definitions, with C(.) a unit feature, e_f an edited frame, s_f its source frame, T0 and T1
 the captions of source and target (captions, never the instruction):
@@ -10,6 +10,11 @@ the captions of source and target (captions, never the instruction):
   arXiv 2303.09535.
 - clip_allpairs: cos(C(e_f), C(e_g)), mean over pairs f < g. Kara et al. 2024, "RAVE", arXiv
   2312.04524.
+- dircons_frame: cos(C(s_{f+1}) - C(s_f), C(e_{f+1}) - C(e_f)), mean over neighbours; dircons_edit:
+  cos(C(e_f) - C(s_f), C(e_{f+1}) - C(s_{f+1})), likewise. Haque et al. 2023, "Instruct-NeRF2NeRF",
+  arXiv 2303.12789, appendix C, prints (C(e_f) - C(s_f)) (C(e_{f+1}) - C(e_f)) for the views along a
+  path of cameras. Its authors call that an error in favour of the first, by its name and its title
+  the second is meant as well: so there are two, under names of their own.
 
 Of a one-to-many instruction, T1 is the caption of the clip's own answer (:func:`clip_answer`).
 """
@@ -55,10 +60,13 @@ def directional_similarity(
         (F,) in [-1, 1]; NaN where the frame did not change or the captions are the same, since a
         zero difference has no direction.
     """
-    images, texts = edited - source, target_text - source_text
-    cosine = cosine_similarity(images, texts, dim=-1)
-    moved = (images.norm(dim=-1) > DIRECTION_EPSILON) & (texts.norm(dim=-1) > DIRECTION_EPSILON)
-    return torch.where(moved, cosine, torch.nan)
+    return _cosine_of_differences(edited - source, target_text - source_text)
+
+
+def _cosine_of_differences(a: Tensor, b: Tensor) -> Tensor:
+    """Cosine of differences of unit features, (B, E) and (B, E) or (1, E); NaN where one is 0."""
+    moved = (a.norm(dim=-1) > DIRECTION_EPSILON) & (b.norm(dim=-1) > DIRECTION_EPSILON)
+    return torch.where(moved, cosine_similarity(a, b, dim=-1), torch.nan)
 
 
 def consecutive_similarity(features: Tensor) -> Tensor:
@@ -74,6 +82,33 @@ def allpairs_similarity(features: Tensor) -> Tensor:
     units = normalize(features, dim=-1)
     cosines = units @ units.T
     return (cosines.sum(1) - cosines.diagonal()) / (features.shape[0] - 1)
+
+
+def frame_direction_consistency(edited: Tensor, source: Tensor) -> Tensor:
+    """Cosine between what changes from view to view in the edit and in the source.
+
+    Args:
+        edited: unit features of edited views, (F, E).
+        source: unit features of their source views, (F, E).
+
+    Returns:
+        (F - 1,) in [-1, 1]; NaN where two neighbours are alike, in the edit or in the source.
+    """
+    return _cosine_of_differences(edited.diff(dim=0), source.diff(dim=0))
+
+
+def edit_direction_consistency(edited: Tensor, source: Tensor) -> Tensor:
+    """Cosine between what the edit changed in a view and what it changed in the next.
+
+    Args:
+        edited: unit features of edited views, (F, E).
+        source: unit features of their source views, (F, E).
+
+    Returns:
+        (F - 1,) in [-1, 1]; NaN where one of the two was not changed.
+    """
+    change = edited - source
+    return _cosine_of_differences(change[:-1], change[1:])
 
 
 class _EncoderMetric(ArtefactMetric):
@@ -168,3 +203,39 @@ class ClipAllPairs(_EncoderMetric):
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
         return allpairs_similarity(self.encoder.images(artefact.edited))
+
+
+@final
+class DirConsFrame(_EncoderMetric):
+    """cos(C(s_{f+1}) - C(s_f), C(e_{f+1}) - C(e_f)), mean over neighbouring views, then over clips.
+
+    Does the edit change from view to view as the source does? 1 for one that was not edited.
+    Neighbours that look alike to CLIP have no direction: they are left out of the mean.
+    """
+
+    basename = "dircons_frame"
+    needs = (TWO_FRAMES,)
+    pool = staticmethod(clip_mean)
+
+    def _per_frame(self, artefact: Artefact) -> Tensor:
+        return frame_direction_consistency(
+            self.encoder.images(artefact.edited), self.encoder.images(artefact.task.source)
+        )
+
+
+@final
+class DirConsEdit(_EncoderMetric):
+    """cos(C(e_f) - C(s_f), C(e_{f+1}) - C(s_{f+1})), mean over neighbours, then over clips.
+
+    Was the same done to each view as to the next? Views that were not edited have no direction:
+    they are left out of the mean.
+    """
+
+    basename = "dircons_edit"
+    needs = (TWO_FRAMES,)
+    pool = staticmethod(clip_mean)
+
+    def _per_frame(self, artefact: Artefact) -> Tensor:
+        return edit_direction_consistency(
+            self.encoder.images(artefact.edited), self.encoder.images(artefact.task.source)
+        )

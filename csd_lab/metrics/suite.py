@@ -9,7 +9,7 @@ from torch import nn
 from csd_lab.metrics.base import ArtefactMetric, prepared
 from csd_lab.metrics.encoders import ClipEncoder
 from csd_lab.metrics.perceptual import PerceptualDistance
-from csd_lab.types import Artefact, EditTask
+from csd_lab.types import Artefact
 
 Network = TypeVar("Network")
 
@@ -66,14 +66,14 @@ class MetricSuite(nn.Module):
             ValueError: malformed artefact: shapes, range, values that are not finite.
         """
         with self._shared_features():
-            applicable = [m for m in self.metrics.values() if m.applies_to(artefact.task)]
+            applicable = [m for m in self.metrics.values() if m.applies_to(artefact)]
             if applicable:
                 artefact = prepared(artefact, applicable[0].device)
             return {metric.name: float(metric.value(artefact)) for metric in applicable}
 
-    def skipped(self, task: EditTask) -> dict[str, str]:
-        """The metrics that do not apply to a task, by full name, each with the reason."""
-        reasons = {name: metric.missing(task) for name, metric in self.metrics.items()}
+    def skipped(self, artefact: Artefact) -> dict[str, str]:
+        """The metrics that do not apply to an artefact, by full name, each with the reason."""
+        reasons = {name: metric.missing(artefact) for name, metric in self.metrics.items()}
         return {name: reason for name, reason in reasons.items() if reason}
 
     @contextmanager

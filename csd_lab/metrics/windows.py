@@ -12,9 +12,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from csd_lab.metrics.base import ONE_IMAGE, ArtefactMetric, Need, windows_of
+from csd_lab.metrics.base import ONE_IMAGE, ArtefactMetric, Need, of_task, windows_of
 from csd_lab.metrics.perceptual import SMALLEST, DistanceMetric
-from csd_lab.types import Artefact, EditTask, Windows
+from csd_lab.types import Artefact, Windows
 
 MOST_CROPS = 16
 """Crops between which distances are measured at most: 120 pairs."""
@@ -45,18 +45,20 @@ def crops(image: Tensor, size: tuple[int, int]) -> Tensor:
     return parts.flatten(-4, -3)
 
 
-def as_clip(task: EditTask) -> EditTask:
-    """A task on one large image as a task on its crops, which take the place of frames.
+def as_clip(artefact: Artefact) -> Artefact:
+    """An artefact of one large image as one of its crops, which take the place of frames.
 
     Args:
-        task: source (1, 3, H, W) and targets (A, 1, 3, H, W), with windows.
+        artefact: edited and source (1, 3, H, W) and targets (A, 1, 3, H, W), with windows.
 
     Raises:
         ValueError: if it has no windows.
     """
+    task = artefact.task
     size = crop_size(windows_of(task))
     targets = None if task.targets is None else _frames(task.targets, size)
-    return task._replace(source=_frames(task.source, size), targets=targets, windows=None)
+    clip = task._replace(source=_frames(task.source, size), targets=targets, windows=None)
+    return Artefact(_frames(artefact.edited, size), clip)
 
 
 def _frames(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -64,18 +66,20 @@ def _frames(images: Tensor, size: tuple[int, int]) -> Tensor:
     return crops(images.squeeze(-4), size).movedim(-3, -4).contiguous()
 
 
-def _shape_only(task: EditTask) -> EditTask:
-    """The task with images that have a size and no pixels."""
+def _shape_only(artefact: Artefact) -> Artefact:
+    """The artefact with images that have a size and no pixels."""
+    task = artefact.task
     targets = None if task.targets is None else task.targets.to("meta")
-    return task._replace(source=task.source.to("meta"), targets=targets)
+    task = task._replace(source=task.source.to("meta"), targets=targets)
+    return Artefact(artefact.edited.to("meta"), task)
 
 
-def _crop_count(task: EditTask) -> int:
-    return len(as_clip(_shape_only(task)).source) if task.windows is not None else 0
+def _crop_count(artefact: Artefact) -> int:
+    return len(as_clip(_shape_only(artefact)).edited) if artefact.task.windows is not None else 0
 
 
-TWO_CROPS = Need("room for two windows side by side", lambda task: _crop_count(task) >= 2)
-LARGE_CROPS = Need(
+TWO_CROPS = Need("room for two windows side by side", lambda artefact: _crop_count(artefact) >= 2)
+LARGE_CROPS = of_task(
     f"windows of at least {SMALLEST} x {SMALLEST} pixels",
     lambda task: task.windows is None or min(crop_size(task.windows)) >= SMALLEST,
 )
@@ -95,7 +99,7 @@ class IntraLpips(DistanceMetric):
     needs = (ONE_IMAGE, TWO_CROPS, LARGE_CROPS)
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
-        clip = as_clip(artefact.task._replace(source=artefact.edited, targets=None)).source
+        clip = as_clip(artefact).edited
         if len(clip) > MOST_CROPS:
             clip = clip[torch.linspace(0, len(clip) - 1, MOST_CROPS).round().long()]
         first, second = zip(*combinations(range(len(clip)), 2), strict=True)
@@ -143,9 +147,7 @@ class OverWindows(ArtefactMetric):
         return self.metric.plot_upper_bound
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
-        task = as_clip(artefact.task)
-        edited = _frames(artefact.edited, crop_size(windows_of(artefact.task)))
-        return self.metric._per_frame(Artefact(edited, task))
+        return self.metric._per_frame(as_clip(artefact))
 
 
 def over_windows(network: nn.Module, metric: Callable[[Any], ArtefactMetric]) -> OverWindows:
@@ -162,5 +164,5 @@ def _in_crops(need: Need) -> Need:
     """A need of clips, asked of the crops of an image; met if there are none to ask."""
     return Need(
         f"{need.text} (here windows side by side)",
-        lambda task: task.windows is None or need.met(as_clip(_shape_only(task))),
+        lambda artefact: artefact.task.windows is None or need.met(as_clip(_shape_only(artefact))),
     )

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from csd_lab.build import module_of
+from csd_lab.callbacks.result import with_flow
 from csd_lab.cli import config_folder
 from csd_lab.data import EditData
 from csd_lab.metrics import MetricSuite
@@ -81,7 +82,8 @@ class Bench:
             "samples": float(prior.samples_evaluated - before),
         }
         task = data.task._replace(windows=data.windows)
-        return self.suite.evaluate(Artefact(data.restore(edited), task)) | cost
+        result = with_flow(Artefact(data.restore(edited), task), data, module)
+        return self.suite.evaluate(result) | cost
 
     def _prior(self, config: DictConfig) -> Prior:
         """The prior of this config, which methods share."""

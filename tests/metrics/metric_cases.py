@@ -14,7 +14,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from csd_lab.types import Artefact, EditTask
+from csd_lab.types import Artefact, EditTask, Flow
 
 WORDS = (
     "<pad>",
@@ -91,8 +91,17 @@ def frames(count: int, seed: int, size: int = 32) -> Tensor:
     return nn.functional.interpolate(coarse, size, mode="bilinear").clamp(0, 1)
 
 
+def wavy_flow(count: int, seed: int, size: int = 32) -> Flow:
+    """A smooth random flow of a few pixels between ``count`` frames; about a third is hidden."""
+    middles = (2 * torch.arange(size) + 1) / size - 1
+    place = torch.stack(torch.meshgrid(middles, middles, indexing="xy"), dim=-1)
+    red, green, blue = frames(count, seed, size)[1:].unbind(1)
+    moves = torch.stack([red, green], dim=-1) - 0.5
+    return Flow(place + 0.2 * moves, blue > 0.4)
+
+
 def one_answer(seed: int = 0, count: int = 4, size: int = 32) -> Artefact:
-    """A clip with captions and one right answer."""
+    """A clip with captions, one right answer and a flow."""
     task = EditTask(
         source=frames(count, seed, size),
         instruction="make it night",
@@ -100,11 +109,11 @@ def one_answer(seed: int = 0, count: int = 4, size: int = 32) -> Artefact:
         target_caption="a blue ball under the sky",
         targets=frames(count, seed + 1000, size)[None],
     )
-    return Artefact(frames(count, seed + 2000, size), task)
+    return Artefact(frames(count, seed + 2000, size), task, wavy_flow(count, seed + 3000, size))
 
 
 def many_answers(seed: int = 0, count: int = 4, size: int = 32, answers: int = 3) -> Artefact:
-    """A clip with captions and several right answers, whose frames lean towards different ones."""
+    """A clip with a flow and several right answers, to different ones of which its frames lean."""
     targets = torch.stack([frames(count, seed + 10 + a, size) for a in range(answers)])
     chosen = torch.randint(answers, (count,), generator=torch.Generator().manual_seed(seed))
     nearest = targets[chosen, torch.arange(count)]
@@ -116,4 +125,5 @@ def many_answers(seed: int = 0, count: int = 4, size: int = 32, answers: int = 3
         targets=targets,
         target_captions=("a day sky", "a night sky", "a green sky")[:answers],
     )
-    return Artefact(0.8 * nearest + 0.2 * frames(count, seed + 99, size), task)
+    edited = 0.8 * nearest + 0.2 * frames(count, seed + 99, size)
+    return Artefact(edited, task, wavy_flow(count, seed + 4000, size))

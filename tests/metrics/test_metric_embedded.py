@@ -7,18 +7,24 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from csd_lab.data.world_capture import scene_edit
+from csd_lab.fields import flow
 from csd_lab.metrics import MetricSuite
-from csd_lab.types import Artefact
+from csd_lab.types import Artefact, EditTask
 from csd_lab.world.tasks import edit_task
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 HELD_OUT = 1_000_003
 
 
+def shipped(name: str) -> MetricSuite:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.utils.instantiate(compose(f"metrics/{name}").metrics)
+
+
 @pytest.fixture(scope="module")
 def suite() -> MetricSuite:
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.utils.instantiate(compose("metrics/default").metrics)
+    return shipped("default")
 
 
 def test_the_default_suite_is_named_after_the_tiny_network(suite: MetricSuite) -> None:
@@ -50,3 +56,16 @@ def test_frames_that_give_different_answers_are_seen_as_inconsistent(suite: Metr
         assert one[name] < many[name]
     for name in ("clip_consecutive_tiny", "clip_allpairs_tiny"):
         assert one[name] > many[name]
+
+
+def test_views_that_give_different_answers_are_seen_as_inconsistent() -> None:
+    scene = scene_edit(10**9 + 7, "change the sky", views=12, held_out=0)
+    task = EditTask(scene.capture.images, scene.instruction, scene.source_caption)
+    between = flow(scene.capture.cameras, scene.depth)
+    mixed = torch.stack([scene.targets[v % len(scene.targets)][v] for v in range(12)])
+    suite = shipped("scene")
+    one, many = (suite.evaluate(Artefact(x, task, between)) for x in (scene.targets[0], mixed))
+    for name in ("dircons_frame_tiny", "dircons_edit_tiny"):
+        assert one[name] > many[name] + 0.3
+    for name in ("warped_rmse", "warped_lpips_tiny"):
+        assert one[name] < 0.5 * many[name]

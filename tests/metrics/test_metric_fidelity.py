@@ -75,11 +75,9 @@ def test_a_perfect_clip_has_a_finite_psnr() -> None:
 
 def test_ssim_takes_frames_as_small_as_its_window_and_no_smaller() -> None:
     smallest = one_answer(size=11)
-    assert SsimTarget().applies_to(smallest.task)
+    assert SsimTarget().applies_to(smallest)
     assert frame_ssim(smallest.edited, smallest.task.targets[0]).isfinite().all()
-    assert (
-        SsimTarget().missing(one_answer(size=10).task) == "needs frames of at least 11 x 11 pixels"
-    )
+    assert SsimTarget().missing(one_answer(size=10)) == "needs frames of at least 11 x 11 pixels"
 
 
 def test_a_known_level_of_error_has_its_psnr() -> None:
@@ -172,12 +170,12 @@ def test_averaging_to_grey_agrees_but_shows_in_psnr_and_saturation() -> None:
 
 
 def test_one_to_one_and_one_to_many_have_their_own_metrics() -> None:
-    one, many = one_answer().task, many_answers().task
+    one, many = one_answer(), many_answers()
     assert [m().applies_to(one) for m in (PsnrTarget, SsimTarget)] == [True, True]
     assert [m().applies_to(many) for m in (PsnrTarget, SsimTarget)] == [False, False]
     assert [m().applies_to(one) for m in (Agreement, PsnrAnswer)] == [False, False]
     assert [m().applies_to(many) for m in (Agreement, PsnrAnswer)] == [True, True]
-    unknown = one._replace(targets=None)
+    unknown = one._replace(task=one.task._replace(targets=None))
     for metric in (PsnrTarget, Agreement, PsnrAnswer, ErrorSpread, ColourSpread, SaturationAnswer):
         assert "right answer" in metric().missing(unknown)
     assert Saturation().applies_to(unknown)
@@ -191,7 +189,7 @@ cases = st.tuples(st.integers(2, 4), st.integers(2, 5), st.integers(0, 10**6))
 def test_order_of_answers_and_frames_does_not_matter(case: tuple[int, int, int]) -> None:
     answers, count, seed = case
     artefact = many_answers(seed, count, 12, answers)
-    edited, task = artefact
+    edited, task, _ = artefact
     generator = torch.Generator().manual_seed(seed)
     a, f = torch.randperm(answers, generator=generator), torch.randperm(count, generator=generator)
     shuffled = task._replace(

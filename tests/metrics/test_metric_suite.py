@@ -33,8 +33,8 @@ def composed(name: str, *overrides: str) -> DictConfig:
 
 
 def shipped(folder: Path) -> DictConfig:
-    """The default configuration, with random weights in the place of the embedded ones."""
-    config = composed("default", f"metrics.clip.model=local-dir:{folder}")
+    """The configuration of all metrics, with random weights in the place of the embedded ones."""
+    config = composed("scene", f"metrics.clip.model=local-dir:{folder}")
     OmegaConf.set_struct(config, False)
     config.perceptual = {
         "_target_": "csd_lab.metrics.ClipFeatureDistance",
@@ -55,7 +55,7 @@ def suite(clip_folder: Path) -> MetricSuite:
 NAMES = [
     name
     for group in ("plain", "clip_metrics", "perceptual_metrics")
-    for name in composed("default")[group]
+    for name in composed("scene")[group]
 ]
 
 
@@ -68,7 +68,7 @@ def metric(request: pytest.FixtureRequest, suite: MetricSuite) -> ArtefactMetric
 
 def applicable(metric: ArtefactMetric, seed: int = 0, count: int = 4) -> Artefact:
     cases = (one_answer(seed, count), many_answers(seed, count))
-    return next(case for case in cases if metric.applies_to(case.task))
+    return next(case for case in cases if metric.applies_to(case))
 
 
 def test_every_metric_is_finite_in_its_range_and_describes_itself(metric: ArtefactMetric) -> None:
@@ -88,10 +88,10 @@ def test_every_metric_is_finite_in_its_range_and_describes_itself(metric: Artefa
 
 def test_every_metric_is_deterministic_and_leaves_its_input_alone(metric: ArtefactMetric) -> None:
     artefact = applicable(metric)
-    before = [artefact.edited.clone(), artefact.task.source.clone(), artefact.task.targets.clone()]
+    tensors = [artefact.edited, artefact.task.source, artefact.task.targets, artefact.flow.grid]
+    before = [tensor.clone() for tensor in tensors]
     assert torch.equal(metric.per_frame(artefact), metric.per_frame(artefact))
-    after = [artefact.edited, artefact.task.source, artefact.task.targets]
-    assert all(map(torch.equal, before, after))
+    assert all(map(torch.equal, before, tensors))
 
 
 def test_several_artefacts_give_the_mean_over_frames_or_clips(metric: ArtefactMetric) -> None:
@@ -108,10 +108,10 @@ def test_several_artefacts_give_the_mean_over_frames_or_clips(metric: ArtefactMe
 
 def test_a_single_frame_is_measured_or_declared_not_applicable(metric: ArtefactMetric) -> None:
     for artefact in (one_answer(count=1), many_answers(count=1)):
-        if metric.applies_to(artefact.task):
+        if metric.applies_to(artefact):
             assert metric.value(artefact).isfinite()
         else:
-            assert metric.missing(artefact.task).startswith("needs ")
+            assert metric.missing(artefact).startswith("needs ")
             with pytest.raises(ValueError, match=f"{metric.name} does not apply to 'clip'"):
                 metric.update(artefact)
 
@@ -122,13 +122,16 @@ def test_any_floating_type_is_measured(metric: ArtefactMetric, dtype: torch.dtyp
     task = artefact.task._replace(
         source=artefact.task.source.to(dtype), targets=artefact.task.targets.to(dtype)
     )
-    other = metric.value(Artefact(artefact.edited.to(dtype), task))
+    other = metric.value(artefact._replace(edited=artefact.edited.to(dtype), task=task))
     torch.testing.assert_close(other, metric.value(artefact), atol=2e-2, rtol=2e-2)
 
 
 def malformed() -> list[tuple[Callable[[Artefact], Artefact], str]]:
     def task(artefact: Artefact, **changes: object) -> Artefact:
         return artefact._replace(task=artefact.task._replace(**changes))
+
+    def flow(artefact: Artefact, **changes: object) -> Artefact:
+        return artefact._replace(flow=artefact.flow._replace(**changes))
 
     return [
         (lambda a: a._replace(edited=a.edited * torch.nan), "edited must be finite"),
@@ -137,6 +140,16 @@ def malformed() -> list[tuple[Callable[[Artefact], Artefact], str]]:
         (lambda a: task(a, source=(a.task.source * 255).byte()), "divide by 255"),
         (lambda a: task(a, targets=a.task.targets[:, :2]), r"targets must be \(A, F, 3, H, W\)"),
         (lambda a: task(a, target_captions=("one",) * 7), "one for each target, got 7 for"),
+        (
+            lambda a: flow(a, grid=a.flow.grid[:1]),
+            r"grid and visible of flow must be \(F - 1, H, W",
+        ),
+        (
+            lambda a: flow(a, visible=a.flow.visible[:, :9]),
+            r"got \(3, 32, 32, 2\) and \(3, 9, 32\)",
+        ),
+        (lambda a: flow(a, visible=a.flow.visible.float()), "visible of flow must be bool"),
+        (lambda a: flow(a, grid=a.flow.grid / 0), "grid finite, got torch.bool and 6144 values"),
     ]
 
 
@@ -150,7 +163,7 @@ def test_malformed_artefacts_are_refused(
 
 def test_evaluate_gives_what_applies_and_skipped_says_why_not(suite: MetricSuite) -> None:
     for artefact in (one_answer(), many_answers(), one_answer(count=1)):
-        values, skipped = suite.evaluate(artefact), suite.skipped(artefact.task)
+        values, skipped = suite.evaluate(artefact), suite.skipped(artefact)
         assert sorted([*values, *skipped]) == sorted(suite.metrics)
         for name, value in values.items():
             expected = float(suite.metrics[name].value(artefact))
@@ -158,12 +171,13 @@ def test_evaluate_gives_what_applies_and_skipped_says_why_not(suite: MetricSuite
         assert all(reason.startswith("needs ") for reason in skipped.values())
         assert all(metric.count == 0 for metric in build_fresh_states(suite))
     bare = one_answer().task._replace(source_caption="", target_caption="", targets=None)
-    skipped = suite.skipped(bare)
+    skipped = suite.skipped(Artefact(bare.source, bare))
     assert skipped["clip_direction_local_random_rn"] == (
         "needs a caption of the source and a caption of the target"
     )
     assert skipped["psnr_target"] == "needs exactly one known right answer"
     assert skipped["saturation_answer"] == "needs a known right answer"
+    assert skipped["warped_rmse"] == "needs the flow between neighbouring views"
     assert "clip_image_local_random_rn" not in skipped
 
 
@@ -183,13 +197,13 @@ def test_an_undefined_value_is_nan_never_0(suite: MetricSuite) -> None:
 def test_the_encoder_is_shared_and_each_frame_encoded_once(suite: MetricSuite) -> None:
     encoders = {id(m.encoder) for m in suite.metrics.values() if hasattr(m, "encoder")}
     assert encoders == {id(suite.clip)}
-    assert len([name for name in suite.metrics if name.endswith("_local_random_rn")]) == 7
+    assert len([name for name in suite.metrics if name.endswith("_local_random_rn")]) == 10
     seen: list[int] = []
     visual = suite.clip.model.visual
     hook = visual.register_forward_hook(lambda *io: seen.append(io[2].shape[0]))
     suite.evaluate(one_answer())
     hook.remove()
-    assert seen == [4, 4]  # the edited frames and the source, in spite of five metrics
+    assert seen == [4, 4]  # the edited frames and the source, in spite of seven metrics
 
 
 def test_a_suite_without_networks_needs_no_weights() -> None:
@@ -203,7 +217,7 @@ def test_a_suite_without_networks_needs_no_weights() -> None:
 
 
 def test_every_line_of_the_configuration_is_a_class_under_its_own_name() -> None:
-    config = composed("default")
+    config = composed("scene")
     for group in ("plain", "clip_metrics", "perceptual_metrics"):
         for name, entry in config[group].items():
             found = hydra.utils.get_class(entry._target_)
@@ -240,7 +254,7 @@ def dataset() -> list[Artefact]:
 def accumulated(suite: MetricSuite, artefacts: list[Artefact]) -> dict[str, list[float]]:
     for artefact in artefacts:
         for metric in suite.metrics.values():
-            if metric.applies_to(artefact.task):
+            if metric.applies_to(artefact):
                 metric.update(artefact)
     return {name: [float(metric.compute())] for name, metric in suite.metrics.items()}
 

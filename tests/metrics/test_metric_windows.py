@@ -89,8 +89,8 @@ def test_a_clip_laid_out_as_one_image_is_measured_as_the_clip(encoder: OpenClip)
             assert over.name == f"window_{metric.name}"
             assert (over.unit, over.higher_is_better) == (metric.unit, metric.higher_is_better)
             assert over.plot_lower_bound == metric.plot_lower_bound
-            assert over.applies_to(large(clip).task) == metric.applies_to(clip.task)
-            if metric.applies_to(clip.task):
+            assert over.applies_to(large(clip)) == metric.applies_to(clip)
+            if metric.applies_to(clip):
                 for stride in (SIDE, 8):
                     values = over.per_frame(large(clip, stride))
                     torch.testing.assert_close(values, metric.per_frame(clip))
@@ -102,28 +102,31 @@ def test_a_clip_laid_out_as_one_image_is_measured_as_the_clip(encoder: OpenClip)
 def test_rows_of_windows_and_what_remains_at_the_edge() -> None:
     task = EditTask(image(75, 110), "x", windows=windows(75, 110, 16))
     assert crop_size(windows(75, 110, 16)) == (32, 32)
-    clip = as_clip(task)
+    edited, clip, _ = as_clip(Artefact(1 - task.source, task))
     assert clip.source.shape == (6, 3, 32, 32)
     assert torch.equal(clip.source[4], task.source[0, :, 32:64, 32:64])
+    assert torch.equal(edited, 1 - clip.source)
     assert clip.windows is None
     with pytest.raises(ValueError, match="windows of task 'clip' must be known, got None"):
-        as_clip(task._replace(windows=None))
+        as_clip(Artefact(task.source, task._replace(windows=None)))
 
 
 def test_the_metrics_say_what_they_lack(encoder: OpenClip) -> None:
     clip, distance = one_answer(), ClipFeatureDistance(encoder)
     for metric in (SeamError(), IntraLpips(distance), OverWindows(ErrorSpread())):
-        assert "needs the windows of one large image" in metric.missing(clip.task)
+        assert "needs the windows of one large image" in metric.missing(clip)
     single = large(one_answer(count=1))
-    assert "two windows side by side" in IntraLpips(distance).missing(single.task)
+    assert "two windows side by side" in IntraLpips(distance).missing(single)
     assert "at least two frames (here windows side by side)" in OverWindows(ErrorSpread()).missing(
-        single.task
+        single
     )
-    unknown = large(clip).task._replace(targets=None)
-    assert "right answer" in OverWindows(ErrorSpread()).missing(unknown)
+    unknown = clip.task._replace(targets=None)
+    assert "right answer" in OverWindows(ErrorSpread()).missing(
+        large(Artefact(clip.edited, unknown))
+    )
     small = large(one_answer(size=16))
     small = small._replace(task=small.task._replace(windows=Windows(small.task.windows.boxes // 2)))
-    assert "windows of at least 32 x 32 pixels" in IntraLpips(distance).missing(small.task)
+    assert "windows of at least 32 x 32 pixels" in IntraLpips(distance).missing(small)
 
 
 def test_intra_lpips_is_the_mean_over_all_pairs_of_crops(encoder: OpenClip) -> None:
