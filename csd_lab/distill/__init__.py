@@ -8,6 +8,7 @@ noise       randomness as a function of (seed, step, particle)
 guidance    branches of a noise prediction and their coefficients
 residuals   guided prediction less a baseline
 learners    what is trained on the particles while they move
+perceptual  particles compared by how they look
 distillers  residuals and a kernel -> gradients of the particles
 sampling    a sampler's steps as gradients of the particles
 """
@@ -45,6 +46,7 @@ from csd_lab.distill.kernels import (
 from csd_lab.distill.ksd import kernelized_stein_discrepancy
 from csd_lab.distill.learners import Learner
 from csd_lab.distill.noise import particle_noise, timestep_generator
+from csd_lab.distill.perceptual import ImageDecoder, ImageEmbedding
 from csd_lab.distill.residuals import (
     NoiseResidual,
     Particles,
@@ -83,6 +85,8 @@ __all__ = [
     "DualGuidance",
     "Guidance",
     "Identity",
+    "ImageDecoder",
+    "ImageEmbedding",
     "Kernel",
     "KernelOutput",
     "Learner",

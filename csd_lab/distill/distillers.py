@@ -7,6 +7,8 @@ residuals by a kernel, and subtracts the kernel's repulsion.
     gradient_i = w(t) delta_i
     gradient_i = w(t)/N [ sum_j k(x_t^j, x_t^i) delta_j - sum_j grad_{x_t^j} k(x_t^j, x_t^i) ]
 
+The kernel may compare something else that tells of the particles (see ``perceptual``).
+
     residual          by itself                     collaborative
     against noise     SDS (arXiv 2209.14988)        CSD
     against source    DDS (arXiv 2304.07090)        CSD-Edit
@@ -32,13 +34,14 @@ from csd_lab.distill.kernels import (
     mean_affinity,
 )
 from csd_lab.distill.learners import Learner
+from csd_lab.distill.perceptual import Appearance, ImageEmbedding, merged
 from csd_lab.distill.residuals import Particles, Residual, ResidualRule
 from csd_lab.distill.schedules import NoiseSchedule, Weight
-from csd_lab.distill.svgd import Normalize, stein_direction
+from csd_lab.distill.svgd import Normalize, SteinDirection, shared_scores, stein_direction
 from csd_lab.types import Blend, Conditioning
 
 RepulsionScale = Literal["paper", "sigma"]
-KernelSpace = Literal["noisy", "clean"]
+KernelSpace = Literal["noisy", "clean", "perceptual"]
 
 
 class Distillation(NamedTuple):
@@ -61,6 +64,9 @@ class Distiller(ABC):
 
     ``residual`` evaluates the network: each process for its own particles. ``combine`` is cheap
     and sees the residuals of all particles. Calling the distiller does both.
+
+    Where what all residuals say together takes a network to be one of the particles, ``pull_back``
+    comes between them: each process again for its own particles, with the residuals of all.
 
     A subclass evaluates the network in ``evaluate``, and makes gradients of it in ``combine``.
     """
@@ -104,6 +110,26 @@ class Distiller(ABC):
         _check(particles)
         return self.evaluate(prior, particles)
 
+    def pull_back(
+        self,
+        prior: Any,  # noqa: ARG002
+        x: Tensor,  # noqa: ARG002
+        residual: Residual,  # noqa: ARG002
+        first: int = 0,  # noqa: ARG002
+    ) -> Tensor | None:
+        """The ``repulsion`` of some particles' residuals, without gradients of its own.
+
+        Args:
+            prior: the one that was evaluated.
+            x: some particles, (n, C, h, w), as they were given to ``residual``; n may be 0.
+            residual: of all particles of the step.
+            first: the row of the first of x among them; the others follow.
+
+        Returns:
+            (n, C, h, w); None where ``combine`` has no need of it, the same for all of a step.
+        """
+        return None
+
     @abstractmethod
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
         """The gradient of all particles, without gradients of its own.
@@ -124,8 +150,9 @@ class Distiller(ABC):
         noise: Tensor,
         t: Tensor,
     ) -> Distillation:
-        """Both phases, for particles of which one process has all; see ``residual``."""
+        """All phases, for particles of which one process has all; see ``residual``."""
         residual = self.residual(prior, x, source, conditioning, noise, t)
+        residual = residual._replace(repulsion=self.pull_back(prior, x, residual))
         return self.combine(residual, prior.schedule, t)
 
 
@@ -140,11 +167,6 @@ class WeightedDistiller(Distiller, ABC):
     def __init__(self, residual: ResidualRule, weight: Weight) -> None:
         self.rule = residual
         self.weight = weight
-
-    @final
-    def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
-        """What the rule says."""
-        return self.rule(prior, particles)
 
     @final
     def learner(self, prior: Any) -> Learner | None:
@@ -162,6 +184,10 @@ class ScoreDistillation(WeightedDistiller):
         residual: guided prediction less a baseline.
         weight: w(t).
     """
+
+    def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """What the rule says."""
+        return self.rule(prior, particles)
 
     @torch.no_grad()
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
@@ -190,6 +216,9 @@ class CollaborativeScoreDistillation(WeightedDistiller):
         kernel_space: ``noisy`` compares x_t (the paper). ``clean`` compares the predicted x_0,
             which do not hold the independent noise that dominates distances at large t; the
             repulsion is then that between the x_0, the network's Jacobian left out.
+            ``perceptual`` compares the decoded particles by ``distance`` (see ``perceptual``).
+        distance: of images, for the kernel space ``perceptual``; None with the others. It goes
+            where the particles are.
     """
 
     def __init__(
@@ -201,24 +230,54 @@ class CollaborativeScoreDistillation(WeightedDistiller):
         repulsion: float = 1.0,
         repulsion_scale: RepulsionScale = "paper",
         kernel_space: KernelSpace = "noisy",
+        distance: ImageEmbedding | None = None,
     ) -> None:
         super().__init__(residual, weight)
         check_choice("normalize", normalize, get_args(Normalize))
         check_finite("repulsion", repulsion)
         check_choice("repulsion_scale", repulsion_scale, get_args(RepulsionScale))
         check_choice("kernel_space", kernel_space, get_args(KernelSpace))
+        _check_distance(kernel_space, distance)
         self.kernel = kernel
         self.normalize: Normalize = normalize
         self.repulsion = repulsion
         self.repulsion_scale = repulsion_scale
         self.kernel_space = kernel_space
+        self.appearance = None if distance is None else Appearance(distance)
+
+    def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:
+        """What the rule says, and the features that the kernel is to compare, if it does."""
+        residual = self.rule(prior, particles)
+        if self.appearance is None:
+            return residual
+        return residual._replace(features=self.appearance.features(prior, particles.x))
+
+    @torch.no_grad()
+    def pull_back(self, prior: Any, x: Tensor, residual: Residual, first: int = 0) -> Tensor | None:
+        """The features' repulsion as one of the particles; arguments as in ``Distiller``."""
+        if self.appearance is None or self.repulsion == 0:
+            return None
+        assert residual.features is not None  # ``evaluate`` has seen to it
+        rows = self.kernel(merged(residual.features)).repulsion
+        if not rows.any():
+            return None
+        return self.appearance.pull_back(prior, x, rows[first : first + len(x)])
+
+    def _direction(self, residual: Residual) -> SteinDirection:
+        """The direction of SVGD."""
+        score = -residual.delta.flatten(1)
+        if residual.features is None:
+            points = residual.x_0 if self.kernel_space == "clean" else residual.x_t
+            return stein_direction(points.flatten(1), score, self.kernel, self.normalize)
+        pushed = residual.repulsion
+        repulsion = torch.zeros_like(score) if pushed is None else pushed.flatten(1)
+        output = self.kernel(merged(residual.features))._replace(repulsion=repulsion)
+        return shared_scores(output, score, self.normalize)
 
     @torch.no_grad()
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:
         """The gradient of all particles; arguments as in ``Distiller``."""
-        points = residual.x_0 if self.kernel_space == "clean" else residual.x_t
-        score = -residual.delta.flatten(1)
-        direction = stein_direction(points.flatten(1), score, self.kernel, self.normalize)
+        direction = self._direction(residual)
         # The sign flips here, and nowhere else: SVGD's direction is to be added, a gradient is
         # subtracted. So the gradient holds +K delta and MINUS the repulsion, and a step moves
         # particles down their residuals and away from one another.
@@ -264,6 +323,19 @@ def surrogate_loss(x: Tensor, gradient: Tensor) -> Tensor:
 def mean_norm(part: Tensor) -> Tensor:
     """Euclidean norm of each particle's part, (N, *), averaged over the particles: ()."""
     return torch.linalg.vector_norm(part.flatten(1), dim=1).mean()
+
+
+def _check_distance(space: KernelSpace, distance: ImageEmbedding | None) -> None:
+    if space == "perceptual" and distance is None:
+        raise ValueError(
+            "distance must be a perceptual distance with kernel_space='perceptual'; got None: "
+            "choose one, such as with distance=lpips"
+        )
+    if space != "perceptual" and distance is not None:
+        raise ValueError(
+            f"distance must be None with kernel_space={space!r}, which compares latents; got "
+            f"{type(distance).__name__}: choose kernel_space='perceptual', or no distance"
+        )
 
 
 def _check(particles: Particles) -> None:

@@ -80,11 +80,17 @@ class Residual(NamedTuple):
         x_t: noisy particles, (N, C, h, w), in the particles' dtype.
         x_0: clean particles as the guided prediction sees them, (x_t - b_t eps_w) / a_t,
             (N, C, h, w), in float32 or higher.
+        features: what a kernel compares in the place of particles, (N, F), in float32 or higher;
+            None where it compares one of the above.
+        repulsion: the kernel's of these features, in the place of the particles' own,
+            (N, C, h, w), in float32 or higher; None where there is none, or none yet.
     """
 
     delta: Tensor
     x_t: Tensor
     x_0: Tensor
+    features: Tensor | None = None
+    repulsion: Tensor | None = None
 
 
 class ResidualRule(ABC):

@@ -61,10 +61,20 @@ def stein_direction(
             "score must have the shape of x, one score a particle; "
             f"got {tuple(score.shape)} for x of {tuple(x.shape)}"
         )
-    with full_precision(x):
-        output = kernel(x)
+    return shared_scores(kernel(x), score, normalize)
+
+
+def shared_scores(output: KernelOutput, score: Tensor, normalize: Normalize) -> SteinDirection:
+    """Attraction and repulsion of particles that a kernel has compared, in whatever space.
+
+    Args:
+        output: what it gave, with a repulsion of the particles, (N, D).
+        score: grad log p at the particles, (N, D).
+        normalize: ``n`` or ``row``.
+    """
+    with full_precision(score):
         attraction = output.matrix @ score.to(output.matrix.dtype)
-        total = x.shape[0] if normalize == "n" else output.matrix.sum(1, keepdim=True)
+        total = len(score) if normalize == "n" else output.matrix.sum(1, keepdim=True)
         return SteinDirection(attraction / total, output.repulsion / total, output)
 
 

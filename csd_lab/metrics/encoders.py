@@ -171,9 +171,10 @@ class OpenClip(ClipEncoder):
             raise ValueError(f"stages need a ModifiedResNet (embedded, RN50, ...), got a {kind}")
         return visual
 
-    @torch.no_grad()
     def stages(self, images: Tensor) -> list[Tensor]:
         """The feature maps of a ModifiedResNet's stem and four stages, at the images' own size.
+
+        Differentiable in the images; call it under ``torch.no_grad`` else.
 
         Args:
             images: (B, 3, H, W) in [0, 1], at least 32 x 32.

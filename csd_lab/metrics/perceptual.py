@@ -5,6 +5,14 @@ arXiv 1801.03924, equation 1): features of several layers of a network, scaled t
 the channels; squared differences, weighted a channel, summed over channels, averaged over space,
 summed over layers. Here with the paper's networks and learned weights (alex, vgg, squeeze), or,
 under its own name, on the tiny CLIP's feature maps with all weights 1.
+
+The weights are not negative, so this is a squared Euclidean distance: with u_l the unit features of
+layer l, of h_l x w_l places, and w_lc the weight of its channel c,
+
+    LPIPS(a, b) = sum_l 1 / (h_l w_l) sum_xy sum_c w_lc (u_lcxy(a) - u_lcxy(b))^2
+                = |phi(a) - phi(b)|^2,    phi_lcxy = sqrt(w_lc / (h_l w_l)) u_lcxy
+
+and whatever compares points of R^F by their distance compares images by LPIPS on phi.
 """
 
 import re
@@ -49,6 +57,25 @@ def _unit(features: Tensor) -> Tensor:
     return features / (features.norm(dim=1, keepdim=True) + _UNIT_EPSILON)
 
 
+def embedding(maps: Sequence[Tensor], weights: Sequence[Tensor] | None = None) -> Tensor:
+    """Rows phi whose squared Euclidean distance is LPIPS. Differentiable in the maps.
+
+    Args:
+        maps: feature maps of L layers, (B, C_l, h_l, w_l).
+        weights: of each layer's channels, (C_l,), >= 0; None: all 1, as in ``unit_difference``.
+
+    Returns:
+        (B, F), F the sum of all C_l h_l w_l.
+    """
+    rows = []
+    for layer, features in enumerate(maps):
+        unit = _unit(features) / features[0, 0].numel() ** 0.5
+        if weights is not None:
+            unit = unit * weights[layer].sqrt()[:, None, None]
+        rows.append(unit.flatten(1))
+    return torch.cat(rows, dim=1)
+
+
 class PerceptualDistance(nn.Module, ABC):
     """A distance between images, frozen.
 
@@ -63,6 +90,10 @@ class PerceptualDistance(nn.Module, ABC):
             raise ValueError(f"max_batch must be at least 1, got {max_batch}")
         self.tag = tag
         self.max_batch = max_batch
+
+    @abstractmethod
+    def _embed(self, images: Tensor) -> Tensor:
+        """Rows phi of one chunk, wherever its images are: (B, F)."""
 
     @abstractmethod
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
@@ -92,6 +123,28 @@ class PerceptualDistance(nn.Module, ABC):
         pairs = zip(a.split(self.max_batch), b.split(self.max_batch), strict=True)
         return torch.cat([self._distance(x, y) for x, y in pairs])
 
+    @final
+    def embed(self, images: Tensor) -> Tensor:
+        """Rows phi, whose squared Euclidean distance is the distance of two images.
+
+        Differentiable in the images; call it under ``torch.no_grad`` else.
+
+        Args:
+            images: (B, 3, H, W) in [0, 1], at least 32 x 32.
+
+        Returns:
+            (B, F), where the network is; F grows with H W.
+
+        Raises:
+            ValueError: images too small, or out of range.
+        """
+        check_frames("images", images.detach())
+        if min(images.shape[-2:]) < SMALLEST:
+            raise ValueError(
+                f"images must be at least {SMALLEST} x {SMALLEST}, got {tuple(images.shape)}"
+            )
+        return torch.cat([self._embed(some) for some in images.split(self.max_batch)])
+
 
 @final
 class ClipFeatureDistance(PerceptualDistance):
@@ -112,6 +165,9 @@ class ClipFeatureDistance(PerceptualDistance):
         super().__init__(encoder.tag, max_batch)
         encoder.require_stages()
         self.encoder = encoder
+
+    def _embed(self, images: Tensor) -> Tensor:
+        return embedding(self.encoder.stages(images))
 
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
         return unit_difference(self.encoder.stages(a), self.encoder.stages(b))
@@ -181,10 +237,16 @@ class Lpips(PerceptualDistance):
                 state[key] = network.state_dict()[key]
         network.load_state_dict(state, strict=True)
 
+    def _embed(self, images: Tensor) -> Tensor:
+        # not by the package's own scaling to unit length, which has no gradient at 0
+        maps = self.network.net(self.network.scaling_layer(2 * self._ready(images) - 1))
+        return embedding(maps, [layer.model[-1].weight.flatten() for layer in self.network.lins])
+
     def _distance(self, a: Tensor, b: Tensor) -> Tensor:
-        device = self.network.scaling_layer.shift.device
-        a, b = a.to(device, torch.float32), b.to(device, torch.float32)
-        return self.network(a, b, normalize=True).flatten()
+        return self.network(self._ready(a), self._ready(b), normalize=True).flatten()
+
+    def _ready(self, images: Tensor) -> Tensor:
+        return images.to(self.network.scaling_layer.shift.device, torch.float32)
 
 
 def _read_weights(path: Path, remedy: str) -> dict[str, Tensor]:

@@ -18,8 +18,11 @@ network for them alone; then every rank gathers the residuals of all, and comput
 .. math::
     (\nabla_1, \dots, \nabla_N) = \mathrm{combine}(\delta_1, \dots, \delta_N;\, x_t^1, \dots, x_t^N)
 
-which takes what a kernel takes, not what a network does. A gradient is a constant, so it needs no
-path between ranks, and the sum over particles is one over ranks:
+which takes what a kernel takes, not what a network does. Where a kernel compares features
+(:mod:`csd_lab.distill.perceptual`), these are gathered with the residuals; the repulsion is then
+one of features, which each rank pulls back to its own particles, and all gather that, too.
+A gradient is a constant, so it needs no path between ranks, and the sum over particles is one over
+ranks:
 
 .. math::
     \sum_i \nabla_i \frac{\partial x_i}{\partial \theta}
@@ -196,7 +199,8 @@ class ParticleModule(EditModule, ABC):
             residual = self._residual(batch, self.render(batch), step, t)
         else:
             own = self._residual(mine, x, step, t)
-            residual = Residual(*(self._of_all(part, shares) for part in own))
+            gathered = (None if part is None else self._of_all(part, shares) for part in own)
+            residual = self._pulled_back(Residual._make(gathered), x, shares)
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
         self._latest = Step(self.global_step, batch, t, residual, distillation)
         # rows are named by their step, however a run goes on
@@ -253,6 +257,12 @@ class ParticleModule(EditModule, ABC):
         return self.distiller.residual(
             self.prior, x, self.source(ids), self.conditioning(ids), noise, t
         )
+
+    def _pulled_back(self, residual: Residual, x: Tensor, shares: tuple[Tensor, ...]) -> Residual:
+        """All residuals, with what each rank has to find for its own particles x knowing them."""
+        first = sum(len(ids) for ids in shares[: self.global_rank])
+        own = self.distiller.pull_back(self.prior, x, residual, first)
+        return residual if own is None else residual._replace(repulsion=self._of_all(own, shares))
 
     def _shares(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The ids of each rank's particles."""

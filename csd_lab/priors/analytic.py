@@ -153,7 +153,7 @@ class GaussianMixture(Prior):
 
     def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:  # noqa: ARG002
         """The latents themselves, bounded as images are."""
-        return latents.detach().clamp(0, 1)
+        return latents.clamp(0, 1)
 
     def condition(self, images: Tensor, wrap: bool = False) -> Tensor | None:  # noqa: ARG002
         """The images themselves; None without ``image_noise``."""

@@ -117,10 +117,19 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:
-        """Images of latents (B, C, h, w): (B, 3, H, W), in [0, 1], without gradient.
+        """Images of latents, differentiable in these; call it under ``torch.no_grad`` else.
 
-        With ``wrap`` they are closed along their width.
+        Args:
+            latents: (B, C, h, w).
+            wrap: they are closed along their width.
+
+        Returns:
+            (B, 3, H, W), in [0, 1].
         """
+
+    def images_at_once(self, height: int, width: int) -> int:  # noqa: ARG002
+        """How many images of height x width latents are to be encoded or decoded at once."""
+        return self.max_batch
 
     @abstractmethod
     def condition(self, images: Tensor, wrap: bool = False) -> Tensor | None:

@@ -99,6 +99,10 @@ class ClassifierGuidance(Prior):
         """As the prior does."""
         return self.prior.decode(latents, wrap)
 
+    def images_at_once(self, height: int, width: int) -> int:
+        """As the prior has it."""
+        return self.prior.images_at_once(height, width)
+
     def condition(self, images: Tensor, wrap: bool = False) -> Tensor | None:
         """As the prior does."""
         return self.prior.condition(images, wrap)

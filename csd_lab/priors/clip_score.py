@@ -100,7 +100,7 @@ class AnyImage(Prior):
 
     def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:  # noqa: ARG002
         """The pixels themselves, bounded as images are."""
-        return latents.detach().clamp(0, 1)
+        return latents.clamp(0, 1)
 
     def condition(self, images: Tensor, wrap: bool = False) -> None:
         """None: images say nothing of others here."""

@@ -150,9 +150,8 @@ class LatentDiffusion(Prior):
         """
         return self._posterior(images, noise, wrap) * self.vae.config.scaling_factor
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, wrap: bool = False) -> Tensor:
-        """Images of latents, without gradient.
+        """Images of latents, differentiable in these.
 
         Args:
             latents: (B, C, h, w).
@@ -208,10 +207,10 @@ class LatentDiffusion(Prior):
                     code_in_tiles(half, code, one, tiling, channels, scale) for one in x.split(1)
                 ]
             else:
-                coded = [code(some) for some in x.split(self._images_at_once(height, width))]
+                coded = [code(some) for some in x.split(self.images_at_once(height, width))]
         return coded[0] if len(coded) == 1 else torch.cat(coded)
 
-    def _images_at_once(self, height: int, width: int) -> int:
+    def images_at_once(self, height: int, width: int) -> int:
         """How many images of this size, in latents, the autoencoder takes at once."""
         pixels = height * width * self.latent_scale**2
         return max(1, min(self.max_batch, PIXELS_AT_ONCE // pixels))

@@ -64,6 +64,10 @@ ABLATIONS: Labelled = {
         ("kernel.bandwidth.rule=official", "kernel.bandwidth.scale=1.0"),
     ),
     "kernel_clean": ("kernel of clean estimates", ("method.distiller.kernel_space=clean",)),
+    "kernel_perceptual": (
+        "kernel of decoded frames, by LPIPS",
+        ("method.distiller.kernel_space=perceptual", "distance=lpips"),
+    ),
     "repulsion_0": ("no repulsion", ("method.distiller.repulsion=0.0",)),
     "repulsion_sigma": ("repulsion times b_t", ("method.distiller.repulsion_scale=sigma",)),
     "normalize_n": ("divided by N", ("method.distiller.normalize=n",)),

@@ -208,7 +208,16 @@ def test_encoding_in_tiles_is_differentiable(tiny, wrap) -> None:
     assert image.grad.isfinite().all()
     assert (image.grad.abs().sum(1) > 0).float().mean() > 0.99
     assert not tiny.condition(image, wrap=wrap).requires_grad
-    assert not tiny.decode(torch.randn(1, 4, 65, 100).requires_grad_(), wrap).requires_grad
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_decoding_in_tiles_is_differentiable(tiny, wrap) -> None:
+    latents = torch.randn(1, 4, 65, 100, generator=torch.Generator().manual_seed(0))
+    latents.requires_grad_()
+    tiny.decode(latents, wrap).square().sum().backward()
+    assert latents.grad is not None
+    assert latents.grad.isfinite().all()
+    assert (latents.grad.abs().sum(1) > 0).float().mean() > 0.99
 
 
 def test_a_tile_must_hold_more_than_its_overlaps(tiny_ip2p_folder) -> None:

@@ -131,7 +131,9 @@ def test_is_permutation_equivariant(rule, kernel, space) -> None:
 def test_processes_that_share_the_particles_get_the_same_gradient(rule, kernel) -> None:
     scene, distiller = Scene(), csd(rule, kernel)
     parts = [distiller.residual(*scene.at(part).arguments()) for part in (slice(0, 2), slice(2, 5))]
-    gathered = Residual(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    assert all(part.features is None for part in parts)
+    fields = zip(*(part[:3] for part in parts), strict=True)
+    gathered = Residual(*(torch.cat(tensors) for tensors in fields))
     gradient = distiller.combine(gathered, SCHEDULE, T).gradient
     torch.testing.assert_close(gradient, scene.gradient(distiller))
 
@@ -390,7 +392,7 @@ def test_the_surrogates_gradient_is_exact(dtype) -> None:
         ({"normalize": "rows"}, "normalize must be one of n, row; got 'rows'"),
         ({"repulsion": float("nan")}, "repulsion must be a finite number; got nan"),
         ({"repulsion_scale": "alpha"}, "repulsion_scale must be one of paper, sigma; got 'alpha'"),
-        ({"kernel_space": "pixels"}, "kernel_space must be one of noisy, clean; got 'pixels'"),
+        ({"kernel_space": "pixels"}, "kernel_space must be one of noisy, clean, perceptual; got"),
     ],
 )
 def test_options_are_checked(option, message) -> None:

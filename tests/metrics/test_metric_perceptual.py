@@ -18,7 +18,7 @@ from csd_lab.metrics import (
     OpenClip,
     perceptual_distance,
 )
-from csd_lab.metrics.perceptual import unit_difference
+from csd_lab.metrics.perceptual import PerceptualDistance, embedding, unit_difference
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning:torchvision", "ignore:Detected pickle protocol"
@@ -33,6 +33,16 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "hub" / "checkpoints"
     folder.mkdir(parents=True)
     return folder
+
+
+def with_random_trunk(net: str, checkpoints: Path) -> PerceptualDistance:
+    """A distance whose ImageNet network, if it has one, has random weights."""
+    if net in Lpips.TRUNKS:
+        torch.manual_seed(0)
+        name, weights = Lpips.TRUNKS[net]
+        trunk = getattr(torchvision.models, name)(weights=None).state_dict()
+        torch.save(trunk, checkpoints / weights.url.rsplit("/", 1)[1])
+    return perceptual_distance(net)
 
 
 def written_out(a: list[np.ndarray], b: list[np.ndarray]) -> float:
@@ -86,6 +96,41 @@ def test_equal_images_are_at_0_and_the_distance_is_symmetric(encoder: OpenClip) 
     torch.testing.assert_close(distance(a, b), whole(a, b), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("net", ["tiny", "alex", "vgg", "squeeze"])
+def test_the_distance_is_the_squared_one_of_the_rows(checkpoints: Path, net: str) -> None:
+    distance = with_random_trunk(net, checkpoints)
+    a, b = frames(3, 0, 48), frames(3, 1, 48)
+    f, g = distance.embed(a), distance.embed(b)
+    torch.testing.assert_close((f - g).square().sum(1), distance(a, b), rtol=1e-4, atol=1e-7)
+    assert (distance(a, b) > 1e-4).all()
+    distance.max_batch = 2
+    torch.testing.assert_close(distance.embed(a), f, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("net", ["tiny", "alex", "vgg", "squeeze"])
+def test_the_rows_are_differentiable_also_where_nothing_is_to_be_seen(
+    checkpoints: Path, net: str
+) -> None:
+    distance = with_random_trunk(net, checkpoints)
+    images = torch.cat([frames(1, 0, 48), torch.zeros(1, 3, 48, 48), torch.ones(1, 3, 48, 48)])
+    images.requires_grad_()
+    (gradient,) = torch.autograd.grad(distance.embed(images)[:, ::3].sum(), images)
+    assert gradient.isfinite().all()
+    assert gradient[0].any()
+    assert all(not parameter.requires_grad for parameter in distance.parameters())
+
+
+def test_features_without_length_have_a_row_and_a_gradient() -> None:
+    maps = torch.zeros(2, 4, 3, 3)
+    maps[0, 1] = 2.0
+    maps.requires_grad_()
+    rows = embedding([maps])
+    torch.testing.assert_close(rows.square().sum(1), torch.tensor([1.0, 0.0]))
+    rows.relu().sum().backward()
+    assert maps.grad is not None
+    assert maps.grad.isfinite().all()
+
+
 def test_a_larger_change_is_farther(encoder: OpenClip) -> None:
     distance, a, b = ClipFeatureDistance(encoder), frames(4, 0, 64), frames(4, 1, 64)
     values = [float(distance(a, a.lerp(b, w)).mean()) for w in (0.0, 0.1, 0.4, 1.0)]
@@ -118,6 +163,10 @@ def test_images_of_different_or_too_small_shapes_are_refused(encoder: OpenClip) 
         distance(frames(1, 0), frames(2, 0))
     with pytest.raises(ValueError, match="at least 32 x 32"):
         distance(frames(1, 0, 31), frames(1, 1, 31))
+    with pytest.raises(ValueError, match="at least 32 x 32"):
+        distance.embed(frames(1, 0, 31))
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
+        distance.embed(2 * frames(1, 0, 48))
 
 
 def test_real_lpips_equals_its_package(checkpoints: Path) -> None:

@@ -162,6 +162,7 @@ def test_images_are_bounded_latents_and_conditions_where_there_are_conditions():
     for prior, condition in ((mixture(), None), (mixture(image_noise=1.0), x)):
         assert prior.encode(x) is x
         assert torch.equal(prior.decode(x), x.clamp(0, 1))
+        assert prior.decode(x.clone().requires_grad_()).requires_grad
         given = prior.condition(x)
         assert given is None if condition is None else torch.equal(given, condition)
     with pytest.raises(ValueError, match="give it image_noise"):

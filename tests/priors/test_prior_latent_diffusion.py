@@ -180,13 +180,30 @@ def test_chunks_do_not_change_encoding_and_decoding(tiny_ip2p_folder, prior):
     torch.testing.assert_close(one.decode(latents), prior.decode(latents), **EXACT)
 
 
-def test_encoding_is_differentiable_in_the_images_and_the_rest_is_not(prior):
+def test_large_images_are_coded_few_at_once(tiny_ip2p_folder, prior):
+    assert prior.images_at_once(8, 6) == 64
+    assert prior.images_at_once(256, 256) == 2  # of 512 x 512 pixels
+    assert prior.images_at_once(1000, 1000) == 1
+    assert InstructPix2Pix(tiny_ip2p_folder, device="cpu", max_batch=3).images_at_once(8, 6) == 3
+
+
+def test_decoding_has_the_gradient_of_diffusers(prior, pipeline):
+    ours, theirs = normal(3, 4, 8, 6).requires_grad_(), normal(3, 4, 8, 6).requires_grad_()
+    weights = normal(3, 3, 16, 12, seed=1)
+    (prior.decode(ours) * weights).sum().backward()
+    images = (pipeline.vae.decode(theirs / 0.5).sample / 2 + 0.5).clamp(0, 1)
+    (images * weights).sum().backward()
+    assert ours.grad.abs().sum() > 0
+    torch.testing.assert_close(ours.grad, theirs.grad, **EXACT)
+    assert all(parameter.grad is None for parameter in prior.parameters())
+
+
+def test_coding_is_differentiable_and_the_rest_is_not(prior):
     x = images().requires_grad_()
     prior.encode(x).square().sum().backward()
     assert x.grad.isfinite().all()
     assert x.grad.abs().sum() > 0
     assert not prior.condition(x).requires_grad
-    assert not prior.decode(normal(1, 4, 8, 6).requires_grad_()).requires_grad
     assert not prior.embed("a").requires_grad
     query = Query(normal(1, 4, 8, 8).requires_grad_(), "a", None)
     assert not prior.predict_noise([query], T)[0].requires_grad

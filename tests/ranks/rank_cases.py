@@ -82,6 +82,12 @@ RUNS = {
         "method.distiller.kernel_space=clean",
         "data.batch_size=2",
     ),
+    "csd_edit, embedded prior, perceptual kernel in batches of 2": (
+        *EMBEDDED,
+        "method.distiller.kernel_space=perceptual",
+        "distance=lpips",
+        "data.batch_size=2",
+    ),
     "dds, embedded prior": (*EMBEDDED, "method=dds"),
     "vsd, embedded prior": (
         *EMBEDDED,
