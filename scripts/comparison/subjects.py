@@ -24,8 +24,9 @@ METHODS: Overrides = {
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
 
-LOOKS_INSIDE = ("prior.compile=false",)
-"""Of methods that read or change attention, which a compiled network does not show."""
+LOOKS_INSIDE = ("prior.compile=false", "guidance.text=2.0")
+"""Of methods that change attention, which a compiled network does not show; with their best scale
+of text guidance (scripts/tune_methods.py), as that of others where it is not 3."""
 
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
