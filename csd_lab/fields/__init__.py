@@ -2,8 +2,9 @@
 
 from csd_lab.fields.bounds import Bounds, bounds_of
 from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
-from csd_lab.fields.field import GridField, Radiance, RadianceField, contract
+from csd_lab.fields.field import GridField, Panorama, Radiance, RadianceField, contract
 from csd_lab.fields.fitting import PixelLoss, SceneFitter
+from csd_lab.fields.gaussians import GaussianScene, gaussian_scene
 from csd_lab.fields.grid import grid_scene
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
@@ -14,7 +15,9 @@ __all__ = [
     "Bounds",
     "Cameras",
     "FieldScene",
+    "GaussianScene",
     "GridField",
+    "Panorama",
     "PixelLoss",
     "PosedViews",
     "Radiance",
@@ -30,6 +33,7 @@ __all__ = [
     "contract",
     "cut",
     "flow",
+    "gaussian_scene",
     "grid_scene",
     "look_at",
     "orbit",

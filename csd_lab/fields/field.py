@@ -61,6 +61,44 @@ def contract(x: Tensor) -> Tensor:
 
 
 @final
+class Panorama(nn.Module):
+    """Colours of all directions, twice as many around as from below to above: y is up.
+
+    Args:
+        height: rows, >= 1.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    def __init__(self, height: int) -> None:
+        super().__init__()
+        if height < 1:
+            raise ValueError(f"background_height must be at least 1; got {height}")
+        self.pixels = nn.Parameter(torch.zeros(1, 3, height, 2 * height))
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """Colours in directions (R, 3): (R, 3), in [0, 1]."""
+        x, y, z = directions.unbind(dim=1)
+        around = torch.atan2(x, -z) / torch.pi
+        above = y.clamp(-1, 1).asin() / (torch.pi / 2)
+        ring = pad(self.pixels, (1, 1, 0, 0), mode="circular")
+        width = self.pixels.shape[3]
+        places = torch.stack([around * width / (width + 2), -above], dim=1)
+        found = grid_sample(ring, places[None, :, None], padding_mode="border", align_corners=False)
+        return found[0, :, :, 0].T.sigmoid()
+
+    def smoothness(self) -> Tensor:
+        """Mean squares of the differences of neighbouring pixels: ()."""
+        return mean_square_steps(self.pixels, (2, 3))
+
+
+def mean_square_steps(grid: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The sum over axes of the mean square of what neighbours along it differ by: ()."""
+    return torch.stack([grid.diff(dim=axis).square().mean() for axis in axes]).sum()
+
+
+@final
 class GridField(RadianceField):
     """Values at the nodes of a cubic grid, linear in between; the background is a panorama.
 
@@ -100,7 +138,7 @@ class GridField(RadianceField):
         nodes = (resolution, resolution, resolution)
         self.densities = nn.Parameter(torch.full((1, 1, *nodes), -4.0))
         self.colours = nn.Parameter(torch.zeros(1, 3, *nodes))
-        self.panorama = nn.Parameter(torch.zeros(1, 3, background_height, 2 * background_height))
+        self.panorama = Panorama(background_height)
         self.register_buffer("occupied", torch.ones(1, 1, *nodes, dtype=torch.bool))
 
     @property
@@ -126,20 +164,16 @@ class GridField(RadianceField):
 
     def background(self, directions: Tensor) -> Tensor:
         """Colour of the panorama in directions (R, 3): (R, 3), in [0, 1]."""
-        x, y, z = directions.unbind(dim=1)
-        around = torch.atan2(x, -z) / torch.pi
-        above = y.clamp(-1, 1).asin() / (torch.pi / 2)
-        ring = pad(self.panorama, (1, 1, 0, 0), mode="circular")
-        width = self.panorama.shape[3]
-        places = torch.stack([around * width / (width + 2), -above], dim=1)
-        found = grid_sample(ring, places[None, :, None], padding_mode="border", align_corners=False)
-        return found[0, :, :, 0].T.sigmoid()
+        seen: Tensor = self.panorama(directions)
+        return seen
 
     def smoothness(self) -> Tensor:
         """Mean squares of the differences of neighbouring nodes and panorama's pixels: ()."""
-        grids = [(self.densities, (2, 3, 4)), (self.colours, (2, 3, 4)), (self.panorama, (2, 3))]
-        parts = [grid.diff(dim=axis).square().mean() for grid, axes in grids for axis in axes]
-        return torch.stack(parts).sum()
+        return (
+            mean_square_steps(self.densities, (2, 3, 4))
+            + mean_square_steps(self.colours, (2, 3, 4))
+            + self.panorama.smoothness()
+        )
 
     @torch.no_grad()
     def refine(self, resolution: int) -> None:

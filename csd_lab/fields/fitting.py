@@ -7,9 +7,9 @@ follows the gradient of
     L(\theta) = \frac{1}{R} \sum_{r=1}^{R} \frac{1}{3} \lVert C(r) - c_r \rVert^2
       + \lambda\, S(\theta),
 
-with R pixels drawn evenly from all images, and S the scene's own measure of smoothness. What is
-drawn is a function of (seed, step): a fit that goes on from a checkpoint equals one that was never
-interrupted.
+with R pixels drawn evenly from all images (or from some of them, where a scene renders whole ones),
+and S the scene's own measure of smoothness. What is drawn is a function of (seed, step): a fit that
+goes on from a checkpoint equals one that was never interrupted.
 """
 
 from collections.abc import Callable, Iterable
@@ -61,6 +61,10 @@ class PixelLoss:
         generator = self._generator(step)
         count, _, height, width = views.images.shape
         place = torch.randint(count * height * width, (self.rays,), generator=generator)
+        if scene.views_at_once is not None:
+            chosen = torch.randperm(count, generator=generator)[: scene.views_at_once]
+            view = chosen[place // (height * width) % len(chosen)]
+            place = view * (height * width) + place % (height * width)
         noise = torch.rand(self.rays, scene.randomness, generator=generator)
         place, noise = place.tensor_split(ranks)[rank], noise.tensor_split(ranks)[rank]
         ids, pixel = place // (height * width), place % (height * width)

@@ -39,7 +39,13 @@ class View(NamedTuple):
 
 
 class Scene(nn.Module, ABC):
-    """Something with parameters that cameras see, differentiable in them."""
+    """Something with parameters that cameras see, differentiable in them.
+
+    Attributes:
+        views_at_once: pixels of how many views are best asked for together; None: of any number.
+    """
+
+    views_at_once: int | None = None
 
     @property
     @abstractmethod

@@ -135,8 +135,8 @@ def blob(resolution: int = 16) -> GridField:
         field.densities.copy_(torch.where(inside, 3.0, -20.0))
         field.colours[:, 0] = 3.0
         field.colours[:, 1:] = -3.0
-        field.panorama[:, :, :16] = 2.0
-        field.panorama[:, :, 16:] = -2.0
+        field.panorama.pixels[:, :, :16] = 2.0
+        field.panorama.pixels[:, :, 16:] = -2.0
     return field
 
 
@@ -198,7 +198,8 @@ def test_a_finer_grid_holds_the_same():
 def test_the_panorama_has_no_seam():
     field = GridField(torch.zeros(3), 1.0, 4)
     with torch.no_grad():
-        field.panorama.copy_(torch.randn(field.panorama.shape, generator=seeded()))
+        pixels = field.panorama.pixels
+        pixels.copy_(torch.randn(pixels.shape, generator=seeded()))
     angle = torch.tensor([math.pi - 1e-4, -math.pi + 1e-4])
     behind = torch.stack([angle.sin(), torch.zeros(2), -angle.cos()], dim=1)
     left, right = field.background(behind)

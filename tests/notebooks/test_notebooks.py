@@ -31,8 +31,8 @@ def words(notebook):
     return json.dumps(bare, ensure_ascii=False)
 
 
-def test_both_are_there():
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02"]
+def test_all_are_there():
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03"]
 
 
 @each_notebook
