@@ -1,7 +1,8 @@
 r"""Scenes of 3D Gaussians, rasterised by gsplat on a CUDA device.
 
-``pip install 'csd-lab[gsplat]'``. Kerbl et al. 2023, arXiv 2308.04079. G Gaussians with means mu_g, covariances
-:math:`R_g \operatorname{diag}(s_g^2) R_g^T`, opacities o_g and colours c_g, seen sorted by depth,
+``pip install 'csd-lab[gsplat]'``. Kerbl et al. 2023, arXiv 2308.04079. G Gaussians with means
+mu_g, covariances :math:`R_g \operatorname{diag}(s_g^2) R_g^T`, opacities o_g and colours c_g, seen
+sorted by depth,
 
 .. math::
     C(p) = \sum_g c_g \alpha_g(p) \prod_{h < g} (1 - \alpha_h(p)) + (1 - O(p))\, c_\text{behind},
