@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
@@ -15,6 +16,9 @@ from csd_lab.data import EditData
 from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
 from csd_lab.types import Artefact
+
+Metrics = Callable[[Artefact], dict[str, float]]
+"""Gives metrics by name."""
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -36,10 +40,24 @@ class Bench:
         self.priors: dict[str, Prior] = {}
         self.suite: MetricSuite = instantiate(composed(*overrides).metrics)
 
-    def run(self, method: str, seed: int, data: EditData) -> dict[str, float]:
-        """All metrics of one edit of a task, with its seconds and network samples."""
-        config = self.configs[method].copy()
-        config.seed = seed
+    def run(
+        self,
+        method: str,
+        seed: int,
+        data: EditData,
+        settings: Mapping[str, Any] | None = None,
+        more: Metrics | None = None,
+    ) -> dict[str, float]:
+        """All metrics of one edit of a task, with its seconds and network samples.
+
+        Args:
+            method: by its name.
+            seed: of the run.
+            data: the task.
+            settings: of the config, for this edit alone.
+            more: metrics besides those of the config.
+        """
+        config = OmegaConf.merge(self.configs[method], {**(settings or {}), "seed": seed})
         prior = self._prior(config.prior)
         before, start = prior.samples_evaluated, time.perf_counter()
         module = particles_of(config, data, prior, instantiate(config.modality))
@@ -57,7 +75,8 @@ class Bench:
             "samples": float(prior.samples_evaluated - before),
         }
         task = data.task._replace(windows=data.windows)
-        return self.suite.evaluate(Artefact(data.restore(edited), task)) | cost
+        artefact = Artefact(data.restore(edited), task)
+        return self.suite.evaluate(artefact) | (more(artefact) if more else {}) | cost
 
     def _prior(self, config: DictConfig) -> Prior:
         """The prior of this config, which methods share."""

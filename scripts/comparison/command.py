@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from csd_lab.launch import quiet_libraries
@@ -65,7 +66,13 @@ def filled(subject: Subject, options: argparse.Namespace) -> Plan:
     def prepare() -> Callable[[Cell], dict[str, float]]:
         methods = {name: subject.methods[name] for name in plan.methods}
         bench = Bench(methods, [*subject.overrides, *options.overrides])
-        return lambda cell: bench.run(cell.method, cell.seed, subject.data_of(cell))
+
+        def do(cell: Cell) -> dict[str, float]:
+            data, settings = subject.data_of(cell), subject.settings_of(cell)
+            more = partial(subject.more_metrics, cell)
+            return bench.run(cell.method, cell.seed, data, settings, more)
+
+        return do
 
     if not options.table_only:
         fill(options.file, plan, prepare)

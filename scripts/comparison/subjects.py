@@ -1,10 +1,16 @@
-"""What is compared: clips, panoramas, and the parts of CSD-Edit."""
+"""What is compared: clips, panoramas, prompts in regions, and the parts of CSD-Edit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 from csd_lab import world
-from csd_lab.data import EditData, WorldClip, WorldPanorama
+from csd_lab.canvas import region_masks
+from csd_lab.data import EditData, WorldClip, WorldPanorama, read_regions
+from csd_lab.metrics.fidelity import frame_psnr
+from csd_lab.types import Artefact
 
 from .cells import Cell
 
@@ -90,6 +96,8 @@ class Subject(NamedTuple):
         metrics: to show, each with whether higher is better.
         methods: by name, the one to compare with first.
         overrides: of the config, for all methods.
+        settings_of: what of the config a cell sets besides.
+        more_metrics: of a cell, given what came out, besides those of the config.
     """
 
     edits_of: Callable[[int], Sequence[world.Edit]]
@@ -97,6 +105,8 @@ class Subject(NamedTuple):
     metrics: Mapping[str, bool]
     methods: Overrides
     overrides: tuple[str, ...] = ()
+    settings_of: Callable[[Cell], Mapping[str, Any]] = lambda cell: {}  # noqa: ARG005
+    more_metrics: Callable[[Cell, Artefact], dict[str, float]] = lambda cell, artefact: {}  # noqa: ARG005
 
 
 def clips(frames: int, methods: Overrides) -> Subject:
@@ -147,3 +157,77 @@ def panoramas(width: int, ring: bool, methods: Overrides) -> Subject:
         methods=methods,
         overrides=("data=world_panorama",),
     )
+
+
+WHOLE = ("sky", "ground", "season", "night", "look")
+"""Families of edits that change a panorama from one end to the other."""
+
+TWO_BOXES = ((0.0, 0.4), (0.6, 1.0))
+"""From the left to the right, as shares of the width; what lies between follows no prompt."""
+
+THREE_BOXES = ((0.0, 0.3), (0.36, 0.64), (0.7, 1.0))
+
+
+def panorama_regions(width: int, methods: Overrides) -> Subject:
+    """Panoramas of this width, 64 pixels high, with two prompts (even scenes) or three (odd ones).
+
+    The instruction of a cell holds in the left region, and others of the same scene, drawn with it,
+    in the others. What no region covers is to stay as it is.
+    """
+
+    def edits_of(seed: int) -> list[world.Edit]:
+        edits = world.edits_for(world.sample_panorama(seed, width / 64), plural=True)
+        return [edit for edit in edits if edit.family in WHOLE and not edit.many]
+
+    def settings_of(cell: Cell) -> dict[str, Any]:
+        names = sorted(edit.instruction for edit in edits_of(cell.scene))
+        boxes = THREE_BOXES if cell.scene % 2 else TWO_BOXES
+        rng = np.random.default_rng([cell.scene, names.index(cell.instruction)])
+        names.remove(cell.instruction)
+        prompts = [cell.instruction, *map(str, rng.choice(names, len(boxes) - 1, replace=False))]
+        return {
+            "regions": [
+                {"prompt": prompt, "box": [0.0, left, 1.0, right]}
+                for prompt, (left, right) in zip(prompts, boxes, strict=True)
+            ]
+        }
+
+    def data_of(cell: Cell) -> WorldPanorama:
+        regions = read_regions(settings_of(cell)["regions"])
+        return WorldPanorama(cell.scene, width=width, regions=regions)
+
+    def more_metrics(cell: Cell, artefact: Artefact) -> dict[str, float]:
+        assert artefact.task.targets is not None  # the world knows the answer
+        areas = [region.area for region in data_of(cell).regions]
+        height, wide = artefact.edited.shape[2:]
+        between = region_masks(areas, height, wide)[-1, 0] == 1
+        inside = region_masks(areas, height, wide)[-1, 0] == 0
+        edited, target = artefact.edited, artefact.task.targets[0]
+        return {
+            "psnr_regions": _psnr(edited, target, inside),
+            "psnr_between": _psnr(edited, target, between),
+        }
+
+    return Subject(
+        edits_of=edits_of,
+        data_of=data_of,
+        metrics={
+            "psnr_target": True,
+            "psnr_regions": True,
+            "psnr_between": True,
+            "ssim_target": True,
+            "seam_error": False,
+            "saturation": True,
+            "seconds": False,
+            "samples": False,
+        },
+        methods=methods,
+        overrides=("data=world_panorama",),
+        settings_of=settings_of,
+        more_metrics=more_metrics,
+    )
+
+
+def _psnr(edited: Tensor, target: Tensor, columns: Tensor) -> float:
+    """PSNR of some columns of an image, (1, 3, H, W), dB."""
+    return float(frame_psnr(edited[..., columns], target[..., columns]))
