@@ -189,18 +189,18 @@ def region_masks(
     return torch.where(masks < NOTHING, 0, masks).float()
 
 
-def window_weights(masks: Tensor, grid: WindowGrid) -> Tensor:
-    """The weight of each prompt in each window.
+def window_weights(masks: Tensor, grid: WindowGrid, ids: Tensor) -> Tensor:
+    """The weight of each prompt in some windows.
 
     Args:
         masks: of P prompts on the grid's canvas, (P, H, W); they add up to 1.
         grid: M windows.
+        ids: which of them, (N,).
 
     Returns:
-        (M, P), in [0, 1], exactly 0 where a window does not touch a region; rows add up to 1.
+        (N, P), in [0, 1], exactly 0 where a window does not touch a region; rows add up to 1.
     """
-    ids = torch.arange(len(grid))
-    weights = [grid.crop(masks[None].double(), one).mean(dim=(2, 3)) for one in ids.split(64)]
+    weights = [grid.crop(masks[None], some).double().mean(dim=(2, 3)) for some in ids.split(64)]
     return torch.cat(weights).to(masks.dtype)
 
 

@@ -39,6 +39,17 @@ the stride leaves a rest, so that every latent is covered. An axis shorter than 
 window of its own length. A ring, closed along its width, has no edge: ceil(W / s) windows lie
 evenly around it, some of them over the join; one that is no wider than a window is seen whole, from
 each of these starts, so that its join lies in the middle of some.
+
+Windows that always end at the same places leave lines there. A grid can therefore be shifted by d
+latents along an axis: its first and its last window stay at the ends, and each other one begins at
+its place plus d, but no further than the last. With
+
+.. math::
+    -\min(\lfloor s / 2 \rfloor, h - s) \le d \le \min(\lfloor (s - 1) / 2 \rfloor, h - s)
+
+no two neighbours come to lie more than a window apart, so that every latent stays covered by the
+same number of windows in the same order; where they overlap by half or more these are s places, one
+of each remainder of s. On a ring all windows move, and d is bounded by the stride alone.
 """
 
 import math
@@ -67,12 +78,14 @@ class WindowGrid:
             window's height and width.
         wrap: the canvas is closed along its width.
         taper: how much a window's gradient counts from its edges to its middle.
+        shift: by how much the windows lie below, and right of, their usual places.
 
     Attributes:
         window: height h and width w of the windows.
         weights: the taper w, (h, w), float32, in (0, 1].
+        reach: the shifts that there are along the height, and along the width.
         rows: where windows begin along the height, ascending.
-        columns: where windows begin along the width, ascending.
+        columns: where windows begin along the width, ascending from the first, around a ring.
         origins: where each of the M windows begins, (M, 2), int64: row and column.
 
     Raises:
@@ -87,6 +100,7 @@ class WindowGrid:
         stride: tuple[int, int],
         wrap: bool = False,
         taper: Taper = "constant",
+        shift: tuple[int, int] = (0, 0),
     ) -> None:
         if taper not in get_args(Taper):
             raise ValueError(f"taper must be one of {get_args(Taper)}; got {taper!r}")
@@ -103,11 +117,18 @@ class WindowGrid:
         self.width = width
         self.window = (min(window[0], height), min(window[1], width))
         self.stride = (stride[0], stride[1])
+        self._laid = (window, stride)  # as given, on whatever canvas
         self.wrap = wrap
         self.taper = taper
-        self.rows = _starts(height, self.window[0], stride[0])
-        around = _starts_around(width, stride[1])
-        self.columns = around if wrap else _starts(width, self.window[1], stride[1])
+        overlap = window[0] - stride[0], window[1] if wrap else window[1] - stride[1]
+        self.reach = _reach(stride[0], overlap[0]), _reach(stride[1], overlap[1])
+        _check_shift(shift, self.reach)
+        self.rows = _moved(_starts(height, self.window[0], stride[0]), shift[0])
+        if wrap:
+            around = _starts_around(width, stride[1])
+            self.columns = tuple((start + shift[1]) % width for start in around)
+        else:
+            self.columns = _moved(_starts(width, self.window[1], stride[1]), shift[1])
         self.origins = torch.cartesian_prod(torch.tensor(self.rows), torch.tensor(self.columns))
         down, across = (_profile(side, taper) for side in self.window)
         self.weights = torch.outer(down, across)
@@ -124,6 +145,17 @@ class WindowGrid:
             f"WindowGrid({len(self)} windows of {self.window[0]} x {self.window[1]} on a {ring} "
             f"of {self.height} x {self.width} latents)"
         )
+
+    def shifted(self, shift: tuple[int, int]) -> "WindowGrid":
+        """The same windows, as many in the same order, elsewhere.
+
+        Args:
+            shift: by how much they lie below, and right of, the places of an unshifted grid.
+
+        Raises:
+            ValueError: a shift is out of :attr:`reach`.
+        """
+        return WindowGrid(self.height, self.width, *self._laid, self.wrap, self.taper, shift)
 
     def crop(self, canvas: Tensor, ids: Tensor) -> Tensor:
         """Windows of a canvas, differentiable in the canvas.
@@ -255,6 +287,17 @@ def _starts_around(length: int, stride: int) -> tuple[int, ...]:
     return tuple(i * length // count for i in range(count))
 
 
+def _reach(stride: int, most: int) -> range:
+    """The shifts along an axis, at most this far."""
+    return range(-min(stride // 2, most), min((stride - 1) // 2, most) + 1)
+
+
+def _moved(starts: tuple[int, ...], shift: int) -> tuple[int, ...]:
+    """Starts along an axis with two ends, all but the first and the last one shifted."""
+    last = starts[-1]
+    return (*starts[:1], *(min(start + shift, last) for start in starts[1:-1]), *starts[1:][-1:])
+
+
 def _profile(side: int, taper: Taper) -> Tensor:
     """The weight of each latent along a side of a window, (side,), float32, in (0, 1]."""
     places = (torch.arange(side, dtype=torch.float64) + 0.5) / side
@@ -287,6 +330,15 @@ def check_pair(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a height and a width, such as (64, 64); got {value!r}")
     for side in value:
         _check_whole(f"each side of {name}", side)
+
+
+def _check_shift(shift: tuple[int, int], reach: tuple[range, range]) -> None:
+    for name, by, allowed in zip(("down", "across"), shift, reach, strict=True):
+        if by not in allowed:
+            raise ValueError(
+                f"shift {name} must be from {allowed[0]} to {allowed[-1]}, or latents would be "
+                f"left out; got {by}"
+            )
 
 
 def _check_whole(name: str, value: Any) -> None:

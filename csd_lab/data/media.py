@@ -244,11 +244,12 @@ def _bytes(image: Tensor, channels: int = 3) -> npt.NDArray[np.uint8]:
     """Pixels, (H, W, C), 0 to 255, of an image, (C, H, W), in [0, 1]."""
     if image.ndim != 3 or image.shape[0] != channels or 0 in image.shape:
         raise ValueError(f"an image must be (3, H, W), got {tuple(image.shape)}.")
-    image = image.detach().cpu().float()
+    image = image.detach().cpu()
     if not image.isfinite().all():
         raise ValueError("an image must be finite, got NaN or infinity.")
-    rounded = (image.clamp(0, 1) * 255).round().byte()
-    return rounded.permute(1, 2, 0).contiguous().numpy()
+    # channel by channel, since a large image's copies in float32 are large too
+    levels = [channel.float().clamp(0, 1).mul_(255).round_().byte() for channel in image]
+    return torch.stack(levels, dim=-1).numpy()
 
 
 @contextmanager
@@ -412,7 +413,9 @@ def _tensor(pictures: list[Picture]) -> Tensor:
     frames = torch.empty(len(pictures), 3, height, width)
     for frame, (pixels, _) in zip(frames, pictures, strict=True):
         whole = torch.tensor(pixels).permute(2, 0, 1)
-        frame.copy_(whole / 255 if whole.dtype == torch.uint8 else whole)
+        frame.copy_(whole)
+        if whole.dtype == torch.uint8:
+            frame.div_(255)
     return frames
 
 

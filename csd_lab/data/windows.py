@@ -25,6 +25,9 @@ the batch does not hold yet, of
     (1 + \max_{l'} u_{l'} - u_l)^2,
 
 u being the updates so far in the present round of steps.
+
+Where windows shift from step to step, which is by half a stride at most, they are counted where an
+unshifted grid has them.
 """
 
 from collections.abc import Callable, Iterator

@@ -45,7 +45,7 @@ from csd_lab.distill.kernels import (
 )
 from csd_lab.distill.ksd import kernelized_stein_discrepancy
 from csd_lab.distill.learners import Learner
-from csd_lab.distill.noise import particle_noise, timestep_generator
+from csd_lab.distill.noise import particle_noise, places_generator, timestep_generator
 from csd_lab.distill.perceptual import ImageDecoder, ImageEmbedding
 from csd_lab.distill.residuals import (
     NoiseResidual,
@@ -118,6 +118,7 @@ __all__ = [
     "kernelized_stein_discrepancy",
     "mean_affinity",
     "particle_noise",
+    "places_generator",
     "stein_direction",
     "surrogate_loss",
     "svgd_direction",

@@ -2,8 +2,9 @@
 
     timestep  = f(seed, step)
     noise of particle i = g(seed, step, i)
+    places of windows  = h(seed, step)
 
-f and g are separate streams, so that methods which use noise differently still see the same
+f, g and h are separate streams, so that methods which use noise differently still see the same
 timesteps. What learns from the particles (``learners``) has streams of its own for both, and one
 for the weights that it starts from, so that particles meet the same with and without it. Nothing
 depends on the batch's layout, the rank, the device or the process: results do not change with the
@@ -24,6 +25,7 @@ Purpose = Literal["distil", "learn"]
 _TIMESTEP: dict[Purpose, int] = {"distil": 0, "learn": 2}
 _NOISE: dict[Purpose, int] = {"distil": 1, "learn": 3}
 _WEIGHTS = 4
+_PLACES = 5
 
 
 def _stream(kind: int, seed: int, step: int, particle: int = 0) -> np.random.Generator:
@@ -47,6 +49,17 @@ def timestep_generator(seed: int, step: int, purpose: Purpose = "distil") -> np.
     """
     check_seed(seed, step)
     return _stream(_TIMESTEP[purpose], seed, step)
+
+
+def places_generator(seed: int, step: int) -> np.random.Generator:
+    """The generator that says where the windows of a step lie.
+
+    Args:
+        seed: of the run, >= 0.
+        step: optimisation step, >= 0.
+    """
+    check_seed(seed, step)
+    return _stream(_PLACES, seed, step)
 
 
 def weights_generator(seed: int) -> np.random.Generator:

@@ -14,7 +14,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, final
+from typing import Any, NamedTuple, final
+from weakref import ref
 
 import open_clip
 import torch
@@ -45,7 +46,7 @@ class ClipEncoder(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self._memory: dict[object, tuple[object, Tensor]] | None = None
+        self._memory: _Memory | None = None
 
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
@@ -57,11 +58,22 @@ class ClipEncoder(nn.Module, ABC):
 
     def images(self, images: Tensor) -> Tensor:
         """:meth:`encode_images`, computed once a tensor inside :meth:`remembering`."""
-        return self._remembered(id(images), images, self.encode_images)
+        if self._memory is None:
+            return self.encode_images(images)
+        known, features = self._memory.images.get(id(images), (None, None))
+        if known is None or features is None or known() is not images:
+            features = self.encode_images(images)
+            self._memory.images[id(images)] = ref(images), features
+        return features
 
     def texts(self, texts: Sequence[str]) -> Tensor:
         """:meth:`encode_texts`, computed once a list inside :meth:`remembering`."""
-        return self._remembered(tuple(texts), texts, self.encode_texts)
+        if self._memory is None:
+            return self.encode_texts(texts)
+        key = tuple(texts)
+        if key not in self._memory.texts:
+            self._memory.texts[key] = self.encode_texts(texts)
+        return self._memory.texts[key]
 
     @contextmanager
     def remembering(self) -> Iterator[None]:
@@ -69,19 +81,23 @@ class ClipEncoder(nn.Module, ABC):
 
         Tensors must not change in place meanwhile; all is forgotten at the end.
         """
-        outer, self._memory = self._memory, {}
+        outer, self._memory = self._memory, _Memory({}, {})
         try:
             yield
         finally:
             self._memory = outer
 
-    def _remembered(self, key: object, value: Any, encode: Callable[[Any], Tensor]) -> Tensor:
-        if self._memory is None:
-            return encode(value)
-        if key not in self._memory:
-            # The value is kept with its features, so that its id cannot go to another tensor.
-            self._memory[key] = value, encode(value)
-        return self._memory[key][1]
+
+class _Memory(NamedTuple):
+    """Features of what was encoded.
+
+    Attributes:
+        images: by the id of their tensor, which is not kept: a large image's crops are large too.
+        texts: by the texts.
+    """
+
+    images: dict[int, tuple[ref[Tensor], Tensor]]
+    texts: dict[tuple[str, ...], Tensor]
 
 
 @final

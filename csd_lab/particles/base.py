@@ -187,10 +187,16 @@ class ParticleModule(EditModule, ABC):
         return self._latest
 
     @final
+    @property
+    def present_step(self) -> int:
+        """The step under way, or the next one, counted from where its prompt begins."""
+        return 0 if self._trainer is None else self.global_step - self.origin
+
+    @final
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Distil once for the particles ``batch`` (ids, (N,)); the loss carries the gradient."""
         del batch_idx
-        step = self.global_step - self.origin
+        step = self.present_step
         shares = self._shares(batch)
         mine = shares[self.global_rank]
         x = self.render(mine) if len(mine) else self.render(batch[:1])[:0]  # ranks need a graph

@@ -16,6 +16,12 @@ proportion to their share of it (:mod:`csd_lab.canvas.regions`): one noise a win
 so that its source is evaluated once. Elsewhere holds the canvas's own prompt; the empty one keeps
 what is there, since Instruct-Pix2Pix was trained to give back its condition without a text.
 
+Windows may lie elsewhere at every step, so that they do not always end at the same places: by how
+much the grid is shifted follows from the seed and the step alone. A window's id is its number in
+the grid, whose neighbours stay its neighbours; its source, its condition and its prompts are those
+of where it lies. Methods that sample cannot have that, since windows or their scheduler remember
+the step before.
+
 An image that fits into one window is one particle, whose kernel is 1: CSD is then SDS, and CSD-Edit
 is DDS with image guidance. Few windows share little; the more of them, the more there is to agree
 on.
@@ -30,7 +36,7 @@ from torch.optim import Optimizer
 
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
 from csd_lab.canvas.windows import Taper, check_pair
-from csd_lab.distill import particle_noise
+from csd_lab.distill import Sampler, particle_noise, places_generator
 from csd_lab.particles.latents import LatentParticles
 from csd_lab.types import Blend
 
@@ -52,18 +58,20 @@ class CanvasParticles(LatentParticles):
         stride: from one window to the next, in latents, likewise; None: as ``overlap`` says.
         overlap: of neighbouring windows, as a share of a window, in [0, 1).
         taper: how much a window counts from its edges to its middle; ``constant`` is the paper's.
+        shift: whether windows lie elsewhere at every step.
         regions: where other prompts hold.
         transition: width of the passage between regions, in latents.
         **options: see :class:`LatentParticles`.
 
     Attributes:
-        grid: the windows.
+        grid: the windows, without a shift.
 
     Raises:
-        ValueError: if an argument is out of range, or regions come with several prompts.
+        ValueError: if an argument is out of range, regions come with several prompts, or windows
+            of a method that samples are to shift.
     """
 
-    shares: Tensor | None
+    masks: Tensor | None
 
     def __init__(
         self,
@@ -73,6 +81,7 @@ class CanvasParticles(LatentParticles):
         stride: Sides | None = None,
         overlap: float = 0.75,
         taper: Taper = "constant",
+        shift: bool = False,
         regions: Sequence[PromptedRegion] = (),
         transition: float = 0.0,
         **options: Any,
@@ -85,27 +94,49 @@ class CanvasParticles(LatentParticles):
             )
         if regions and len(self.prompts) > 1:
             raise ValueError("prompt must be one text where there are regions, got several.")
+        if shift and isinstance(self.distiller, Sampler):
+            raise ValueError(
+                "shift must be false for a method that samples, whose windows go on from where they"
+                f" were, got true for {type(self.distiller).__name__}."
+            )
         height, width = self.latents.shape[2:]
         size = _pair("window", window) or self.prior.native_size or (height, width)
         step = _pair("stride", stride) or _strides(size, overlap)
         self.grid = WindowGrid(height, width, size, step, self.wrap, taper)
+        self.shift = shift
+        self._laid: tuple[int, WindowGrid] | None = None
         self.region_prompts = tuple(region.prompt for region in regions)
-        shares = None
+        masks = None
         if regions:
             areas = [region.area for region in regions]
             masks = region_masks(areas, height, width, transition, self.wrap)
-            shares = window_weights(masks, self.grid)
-        self.register_buffer("shares", shares, persistent=False)
+        self.register_buffer("masks", masks, persistent=False)
+
+    @property
+    def windows(self) -> WindowGrid:
+        """Where the windows lie in the present step."""
+        if not self.shift:
+            return self.grid
+        if self._laid is None or self._laid[0] != self.present_step:
+            random = places_generator(self.seed, self.present_step)
+            down, across = (int(random.integers(r.start, r.stop)) for r in self.grid.reach)
+            self._laid = self.present_step, self.grid.shifted((down, across))
+        return self._laid[1]
+
+    def shares(self, ids: Tensor) -> Tensor:
+        """How much of these windows each prompt has, (N, P), the canvas's own last; see regions."""
+        assert self.masks is not None  # the caller has seen to it
+        return window_weights(self.masks, self.windows, ids)
 
     def parts(self, images: Tensor, ids: Tensor) -> Tensor:
         """The windows ``ids`` of a canvas, (N, C, h, w)."""
-        return self.grid.crop(images, ids)
+        return self.windows.crop(images, ids)
 
     def texts(self, ids: Tensor) -> str | Blend:
         """The prompt, or all that hold in these windows, with their shares."""
-        if self.shares is None:
+        if self.masks is None:
             return self.prompt
-        return Blend((*self.region_prompts, self.prompt), self.shares[ids])
+        return Blend((*self.region_prompts, self.prompt), self.shares(ids))
 
     def whole(self, parts: Tensor, ids: Tensor) -> Tensor:
         """The canvas of these windows, (1, C, H, W), their weighted mean where they overlap."""
@@ -138,7 +169,7 @@ class CanvasParticles(LatentParticles):
         """Make the weighted sum over windows, which autograd gave, their mean."""
         del optimizer
         assert self.latents.grad is not None
-        self.latents.grad = self.grid.average(self.latents.grad, self.latest.ids)
+        self.latents.grad = self.windows.average(self.latents.grad, self.latest.ids)
 
 
 def _pair(name: str, sides: Sides | None) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +18,9 @@ from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps
 from csd_lab.types import Artefact
+
+Metrics = Callable[[Artefact], dict[str, float]]
+"""Gives metrics by name."""
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -57,6 +60,7 @@ class Bench:
         seed: int,
         data: EditData | None = None,
         settings: Mapping[str, Any] | None = None,
+        more: Metrics | None = None,
     ) -> dict[str, float]:
         """All metrics of one edit of a task, with its seconds and network samples.
 
@@ -64,7 +68,8 @@ class Bench:
             method: by name.
             seed: of the edit.
             data: the task; None: what the method's config says.
-            settings: of the config, for this edit.
+            settings: of the config, for this edit alone.
+            more: metrics besides those of the config.
         """
         config = self.configs[method].copy()
         config.seed = seed
@@ -83,7 +88,7 @@ class Bench:
         }
         task = data.task._replace(windows=data.windows)
         result = with_flow(Artefact(data.restore(edited), task), data, module)
-        return self.suite.evaluate(result) | cost
+        return self.suite.evaluate(result) | (more(result) if more else {}) | cost
 
     def _prior(self, config: DictConfig) -> Prior:
         """The prior of this config, which methods share."""

@@ -1,11 +1,18 @@
-"""What is compared: clips, panoramas, and the parts of CSD-Edit."""
+"""What is compared: clips, panoramas, prompts in regions, and the parts of CSD-Edit."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
 
 from csd_lab import world
-from csd_lab.data import EditData, WorldClip, WorldPanorama
+from csd_lab.canvas import region_masks
+from csd_lab.data import EditData, WorldClip, WorldPanorama, read_regions
+from csd_lab.metrics.fidelity import frame_psnr
+from csd_lab.types import Artefact
 
 from .bench import Bench
 from .cells import Cell
@@ -209,3 +216,88 @@ def scenes(methods: Overrides, reconstructions: Path) -> Subject:
         methods=methods,
         overrides=("data=world_scene",),
     )
+
+
+WHOLE = ("sky", "ground", "season", "night", "look")
+"""Families of edits that change a panorama from one end to the other."""
+
+TWO_BOXES = ((0.0, 0.4), (0.6, 1.0))
+"""From the left to the right, as shares of the width; what lies between follows no prompt."""
+
+THREE_BOXES = ((0.0, 0.3), (0.36, 0.64), (0.7, 1.0))
+
+
+def whole_edits(seed: int, width: int) -> list[world.Edit]:
+    """Edits of a panorama that change all of it, each with one right answer."""
+    edits = world.edits_for(world.sample_panorama(seed, width / 64), plural=True)
+    return [edit for edit in edits if edit.family in WHOLE and not edit.many]
+
+
+def prompts_in_regions(cell: Cell, width: int) -> list[dict[str, Any]]:
+    """Regions of a cell as the config has them.
+
+    Its instruction holds in the left one, and others of the same scene, drawn with it, in the
+    others.
+    """
+    names = sorted(edit.instruction for edit in whole_edits(cell.scene, width))
+    boxes = THREE_BOXES if cell.scene % 2 else TWO_BOXES
+    rng = np.random.default_rng([cell.scene, names.index(cell.instruction)])
+    names.remove(cell.instruction)
+    prompts = [cell.instruction, *map(str, rng.choice(names, len(boxes) - 1, replace=False))]
+    return [
+        {"prompt": prompt, "box": [0.0, left, 1.0, right]}
+        for prompt, (left, right) in zip(prompts, boxes, strict=True)
+    ]
+
+
+def panorama_in_regions(cell: Cell, width: int) -> WorldPanorama:
+    """The task of a cell."""
+    regions = read_regions(prompts_in_regions(cell, width))
+    return WorldPanorama(cell.scene, width=width, regions=regions)
+
+
+def psnr_by_place(data: WorldPanorama, artefact: Artefact) -> dict[str, float]:
+    """PSNR in the regions, and between them, where nothing is to change; in dB."""
+    assert artefact.task.targets is not None  # the world knows the answer
+    areas = [region.area for region in data.regions]
+    height, wide = artefact.edited.shape[2:]
+    share_of_none = region_masks(areas, height, wide)[-1, 0]
+    edited, target = artefact.edited, artefact.task.targets[0]
+    return {
+        "psnr_regions": _psnr(edited, target, share_of_none == 0),
+        "psnr_between": _psnr(edited, target, share_of_none == 1),
+    }
+
+
+def panorama_regions(width: int, methods: Overrides) -> Subject:
+    """Panoramas of this width, 64 pixels high, with two prompts (even scenes) or three (odd ones).
+
+    What no region covers is to stay as it is.
+    """
+
+    def do(bench: Bench, cell: Cell) -> dict[str, float]:
+        data = panorama_in_regions(cell, width)
+        settings = {"regions": prompts_in_regions(cell, width)}
+        return bench.run(cell.method, cell.seed, data, settings, partial(psnr_by_place, data))
+
+    return Subject(
+        edits_of=partial(whole_edits, width=width),
+        do=do,
+        metrics={
+            "psnr_target": True,
+            "psnr_regions": True,
+            "psnr_between": True,
+            "ssim_target": True,
+            "seam_error": False,
+            "saturation": True,
+            "seconds": False,
+            "samples": False,
+        },
+        methods=methods,
+        overrides=("data=world_panorama",),
+    )
+
+
+def _psnr(edited: Tensor, target: Tensor, columns: Tensor) -> float:
+    """PSNR of some columns of an image, (1, 3, H, W), dB."""
+    return float(frame_psnr(edited[..., columns], target[..., columns]))

@@ -42,7 +42,7 @@ def drawn(draw: st.DrawFn) -> Region:
 def test_weights_of_strips_are_the_official_tables(count: int) -> None:
     grid = WindowGrid(64, 240, (64, 64), (16, 16))
     masks = region_masks([Strip(k, count) for k in range(count)], 64, 240)
-    weights = window_weights(masks, grid)
+    weights = window_weights(masks, grid, torch.arange(len(grid)))
     assert weights.shape == (12, count + 1)
     expected = torch.from_numpy(GOLDEN[f"WEIGHTS_{count}"]).float()
     torch.testing.assert_close(weights[:, :-1], expected, rtol=0, atol=1e-6)
@@ -54,7 +54,8 @@ def test_weights_of_strips_are_the_official_tables(count: int) -> None:
 @settings(max_examples=40, deadline=None)
 def test_weights_of_strips_are_their_closed_form(count: int, width: int) -> None:
     grid = WindowGrid(70, width, (64, 64), (16, 16))
-    weights = window_weights(region_masks([Strip(k, count) for k in range(count)], 70, width), grid)
+    masks = region_masks([Strip(k, count) for k in range(count)], 70, width)
+    weights = window_weights(masks, grid, torch.arange(len(grid)))
     for row, (_, start) in zip(weights, grid.origins.tolist(), strict=True):
         for k in range(count):
             left, right = k * width / count, (k + 1) * width / count
@@ -76,7 +77,7 @@ def test_masks_share_the_canvas(
     assert masks.min() >= 0
     torch.testing.assert_close(masks.sum(0), torch.ones(size), rtol=0, atol=1e-5)
     grid = WindowGrid(*size, (8, 8), (5, 3), wrap=True)
-    weights = window_weights(masks, grid)
+    weights = window_weights(masks, grid, torch.arange(len(grid)))
     for index, row in enumerate(weights):
         window = grid.crop(masks[None], torch.tensor([index]))[0]
         torch.testing.assert_close(row, window.mean((1, 2)))

@@ -135,6 +135,15 @@ def test_a_ring_is_updated_evenly() -> None:
     assert counts.max() - counts.min() <= 10
 
 
+@pytest.mark.parametrize("wrap", [False, True])
+def test_windows_that_shift_are_updated_about_as_evenly(wrap: bool) -> None:
+    grid = WindowGrid(128, 400, (64, 64), (32, 32), wrap, "hat")
+    batches, random = drawn(grid, 6), np.random.default_rng(0)
+    shifts = [tuple(int(random.choice(reach)) for reach in grid.reach) for _ in batches]
+    held = [grid.shifted(s).coverage(b) > 0 for s, b in zip(shifts, batches, strict=True)]
+    assert torch.stack(held).sum(0).min() >= 0.75 * updates(grid, batches).min()
+
+
 def test_seeds_and_rounds_differ() -> None:
     grid = WindowGrid(64, 480, **WINDOW)
     starts = {

@@ -18,9 +18,12 @@ VIEWS = np.load(Path(__file__).parent / "data" / "region_weights.npz")
 
 
 class Case(NamedTuple):
+    """A grid, perhaps a shifted one, and the one that it was shifted from."""
+
     grid: WindowGrid
     height: int
     width: int
+    still: WindowGrid
 
 
 @st.composite
@@ -29,8 +32,9 @@ def cases(draw: st.DrawFn, tapers: tuple[str, ...] = ("constant",)) -> Case:
     window = draw(st.tuples(st.integers(1, 9), st.integers(1, 12)))
     stride = tuple(draw(st.integers(1, side)) for side in window)
     wrap, taper = draw(st.booleans()), draw(st.sampled_from(tapers))
-    grid = WindowGrid(height, width, window, stride, wrap, taper)
-    return Case(grid, height, width)
+    still = WindowGrid(height, width, window, stride, wrap, taper)
+    shift = tuple(draw(st.sampled_from([0, *reach])) for reach in still.reach)
+    return Case(still.shifted(shift), height, width, still)
 
 
 def some_ids(grid: WindowGrid, seed: int, count: int) -> Tensor:
@@ -58,13 +62,13 @@ def test_every_latent_is_covered_and_windows_lie_inside(case: Case) -> None:
     if not grid.wrap:
         last[1] = case.width - grid.window[1]
     assert bool((grid.origins >= 0).all() and (grid.origins <= last).all())
-    assert len(set(map(tuple, grid.origins.tolist()))) == len(grid)
+    assert len(set(map(tuple, case.still.origins.tolist()))) == len(grid)
 
 
 @given(cases())
 @settings(max_examples=100, deadline=None)
 def test_windows_begin_at_multiples_of_the_stride_but_for_the_last(case: Case) -> None:
-    grid = case.grid
+    grid = case.still
     for starts, length, window, stride in (
         (grid.rows, case.height, grid.window[0], grid.stride[0]),
         (grid.columns, case.width, grid.window[1], grid.stride[1]),
@@ -78,6 +82,43 @@ def test_windows_begin_at_multiples_of_the_stride_but_for_the_last(case: Case) -
             regular = list(range(0, length - window + 1, stride))
             assert list(starts[: len(regular)]) == regular
             assert list(starts[len(regular) :]) in ([], [length - window])
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_a_shift_moves_all_windows_alike_but_those_at_the_ends(case: Case) -> None:
+    still = case.still
+    for down, across in ((d, still.reach[1][0]) for d in still.reach[0]):
+        grid = still.shifted((down, across))
+        for axis, (starts, before, shift) in enumerate(
+            ((grid.rows, still.rows, down), (grid.columns, still.columns, across))
+        ):
+            if axis == 1 and still.wrap:
+                assert starts == tuple((start + shift) % case.width for start in before)
+                continue
+            assert (starts[0], starts[-1]) == (before[0], before[-1])
+            inner = [min(start + shift, before[-1]) for start in before[1:-1]]
+            assert list(starts[1:-1]) == inner
+
+
+def test_shifts_put_a_border_at_every_latent_between_the_windows_at_the_ends() -> None:
+    still = WindowGrid(16, 80, (16, 16), (8, 8))
+    assert still.reach == (range(-4, 4), range(-4, 4))
+    begins = {start for d in still.reach[1] for start in still.shifted((0, d)).columns}
+    assert begins == {0, *range(4, 60), 64}
+
+
+def test_windows_that_hardly_overlap_hardly_shift() -> None:
+    assert WindowGrid(20, 20, (4, 4), (4, 4)).reach == (range(1), range(1))
+    assert WindowGrid(20, 20, (8, 8), (7, 6)).reach == (range(-1, 2), range(-2, 3))
+    assert WindowGrid(20, 20, (4, 4), (4, 4), wrap=True).reach == (range(1), range(-2, 2))
+    with pytest.raises(ValueError, match=r"shift across must be from -2 to 2, .* got 3"):
+        WindowGrid(20, 20, (8, 8), (7, 6)).shifted((0, 3))
+
+
+def test_a_small_canvas_has_nothing_to_shift() -> None:
+    still = WindowGrid(10, 20, (16, 16), (12, 12))
+    assert torch.equal(still.shifted((-4, 4)).origins, still.origins)
 
 
 @given(cases(), st.integers(0, 10**6), st.integers(0, 5))

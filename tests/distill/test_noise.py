@@ -3,7 +3,12 @@
 import pytest
 import torch
 
-from csd_lab.distill import UniformTimesteps, particle_noise, timestep_generator
+from csd_lab.distill import (
+    UniformTimesteps,
+    particle_noise,
+    places_generator,
+    timestep_generator,
+)
 
 SHAPE = (4, 8, 8)
 
@@ -46,6 +51,15 @@ def test_variants_that_use_noise_differently_see_the_same_timestep() -> None:
     assert sampler(0, 4) == before
 
 
+def test_places_of_windows_are_a_stream_of_their_own() -> None:
+    draws = [
+        tuple(make(seed, step).integers(10**6, size=3))
+        for make in (places_generator, timestep_generator)
+        for seed, step in ((0, 0), (0, 1), (1, 0))
+    ]
+    assert len(set(draws)) == len(draws)
+
+
 def test_noise_is_standard_normal_and_independent_between_particles() -> None:
     noise = particle_noise(0, 0, torch.arange(200), (500,))
     count = noise.numel()
@@ -60,6 +74,7 @@ def test_the_stream_stays_as_it_is() -> None:
     noise = particle_noise(1, 2, torch.tensor([3]), (3,))
     assert noise[0].tolist() == pytest.approx([-0.0368658, 0.0562774, -1.6555700], abs=1e-6)
     assert timestep_generator(1, 2).integers(1000) == 326
+    assert places_generator(1, 2).integers(-4, 4, size=4).tolist() == [3, 0, 0, 3]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])

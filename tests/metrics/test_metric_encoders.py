@@ -7,6 +7,7 @@ import pickle
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from weakref import ref
 
 import huggingface_hub.constants
 import numpy as np
@@ -87,6 +88,17 @@ def test_remembering_encodes_a_tensor_once_and_forgets(encoder: OpenClip) -> Non
     encoder.images(images)
     assert len(calls) == 3
     hook.remove()
+
+
+def test_remembering_keeps_features_and_no_images(encoder: OpenClip) -> None:
+    images = frames(2, 3)
+    kept = ref(images)
+    with encoder.remembering():
+        first = encoder.images(images)
+        del images
+        assert kept() is None
+        others = [frames(2, seed) for seed in range(4, 12)]  # one may get the old one's id
+        assert not any(torch.equal(encoder.images(other), first) for other in others)
 
 
 def test_the_network_is_frozen(encoder: OpenClip) -> None:

@@ -1,6 +1,7 @@
 """Facts of the canvas modality: windows, regions and rings, with exact priors."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from csd_lab.distill import (
     SourceResidual,
     UniformTimesteps,
     VariancePreserving,
+    places_generator,
 )
 from csd_lab.particles import CanvasParticles, VideoParticles
 from csd_lab.priors import GaussianMixture
@@ -90,21 +92,30 @@ def test_windows_without_overlap_are_a_clip_of_them():
     torch.testing.assert_close(module.latents, together, rtol=0, atol=1e-6)
 
 
+def laid(module, step):
+    """Where the windows of a step lie."""
+    random = places_generator(module.seed, step)
+    shift = tuple(int(random.integers(reach.start, reach.stop)) for reach in module.grid.reach)
+    return module.grid.shifted(shift) if module.shift else module.grid
+
+
 @pytest.mark.parametrize("taper", ["constant", "hann"])
-def test_a_step_moves_each_latent_by_the_mean_over_its_windows(taper):
-    module = canvas(picture(6, 10), lr=1.0, taper=taper)
-    weights = module.grid.weights
-    ids = torch.tensor([0, 1, 5, 7])
+@pytest.mark.parametrize("shift", [False, True])
+def test_a_step_moves_each_latent_by_the_mean_over_its_windows(taper, shift):
+    module = canvas(picture(8, 12), lr=1.0, taper=taper, overlap=0.5, shift=shift, seed=1)
+    assert torch.equal(laid(module, 0).origins, module.grid.origins) is not shift
+    weights, origins = module.grid.weights, laid(module, 0).origins
+    ids = torch.tensor([0, 1, 7, 8])
     _, trainer = fit(module, [ids])
     assert trainer.global_step == 1
-    moves, weight, held = torch.zeros(3, 6, 10), torch.zeros(6, 10), torch.zeros(6, 10)
-    all_weight, all_held = torch.zeros(6, 10), torch.zeros(6, 10)
-    for place in module.grid.origins:
+    moves, weight, held = torch.zeros(3, 8, 12), torch.zeros(8, 12), torch.zeros(8, 12)
+    all_weight, all_held = torch.zeros(8, 12), torch.zeros(8, 12)
+    for place in origins:
         rows, columns = (slice(int(start), int(start) + WINDOW) for start in place)
         all_weight[rows, columns] += weights
         all_held[rows, columns] += 1
     gradients = module.latest.distillation.gradient
-    for place, gradient in zip(module.grid.origins[ids], gradients, strict=True):
+    for place, gradient in zip(origins[ids], gradients, strict=True):
         rows, columns = (slice(int(start), int(start) + WINDOW) for start in place)
         moves[:, rows, columns] -= weights * gradient
         weight[rows, columns] += weights
@@ -153,16 +164,76 @@ def test_a_ring_has_no_first_column():
     assert not torch.allclose(strip, plain, atol=1e-3)
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    image = picture(6, 10)
+@pytest.mark.parametrize("options", [{}, {"overlap": 0.5, "shift": True}])
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, options):
+    image = picture(8, 12)
     batches = [torch.tensor([k % 7, 7 + k]) for k in range(6)]
-    whole, _ = fit(canvas(image), batches)
-    _, trainer = fit(canvas(image), batches[:3])
+    whole, _ = fit(canvas(image, **options), batches)
+    _, trainer = fit(canvas(image, **options), batches[:3])
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     rest = [*batches[3:], *batches[:3]]  # Lightning counts what was done, but does not skip it
-    resumed, _ = fit(canvas(image), rest, tmp_path / "last.ckpt")
+    resumed, _ = fit(canvas(image, **options), rest, tmp_path / "last.ckpt")
     assert not torch.equal(whole.latents, whole.source_latents)
     assert torch.equal(whole.latents, resumed.latents)
+
+
+# --- windows that shift ------------------------------------------------------------------------
+
+
+def test_windows_lie_where_the_seed_and_the_step_say():
+    class Places(pl.Callback):
+        def __init__(self):
+            self.seen = []
+
+        def on_before_zero_grad(self, trainer, module, optimizer):
+            self.seen.append(module.windows.origins)
+
+    options = {"overlap": 0.5, "shift": True, "kernel": False}
+    seen = {}
+    for seed in (0, 1):
+        module, places = canvas(picture(8, 12), seed=seed, **options), Places()
+        fit(module, [every(module)] * 6, callbacks=[places])
+        expected = [laid(module, step).origins for step in range(6)]
+        assert len(places.seen) == 6
+        assert all(map(torch.equal, places.seen, expected))
+        seen[seed] = torch.stack(places.seen)
+        assert not torch.equal(seen[seed], module.grid.origins.expand_as(seen[seed]))
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_shift_changes_where_windows_end_and_nothing_else():
+    """A canvas whose windows all stay at an end has nothing to shift."""
+    image = picture(WINDOW, WINDOW + 1)
+    plain, moved = (fitted(canvas(image, overlap=0.5, shift=shift)) for shift in (False, True))
+    assert torch.equal(plain.latents, moved.latents)
+    image = picture(8, 12)
+    plain, moved = (fitted(canvas(image, overlap=0.5, shift=shift)) for shift in (False, True))
+    assert torch.equal(plain.grid.origins, moved.grid.origins)
+    assert not torch.allclose(plain.latents, moved.latents, atol=1e-3)
+
+
+def test_shares_of_prompts_are_those_of_where_windows_lie():
+    regions = [PromptedRegion("dark", Box(right=0.5))]
+    options = {"regions": regions, "overlap": 0.5, "shift": True, "seed": 1, "edit": True}
+    module = canvas(picture(8, 12), "bright", **options)
+    assert not torch.equal(laid(module, 0).origins, module.grid.origins)
+    ids = every(module)
+    blend = module.conditioning(ids).prompt
+    left = laid(module, 0).origins[:, 1]
+    share = (6 - left).clamp(0, WINDOW) / WINDOW
+    torch.testing.assert_close(blend.weights, torch.stack([share, 1 - share], 1))
+
+
+def test_every_prompt_in_turn_has_the_shifts_of_a_run_of_its_own():
+    options = {"overlap": 0.5, "shift": True, "edit": True, "lr": 0.01}
+    image, steps = picture(8, 12), 3
+    first = fitted(canvas(image, "dark", **options), steps)
+    both = canvas(image, ["dark", "bright"], steps_per_prompt=steps, **options)
+    fitted(both, 2 * steps)
+    between = first.latents.detach()
+    assert torch.equal(first.export(), between)  # within [0, 1], so coding changes nothing
+    alone = fitted(canvas(between, "bright", **options), steps)
+    assert torch.equal(both.latents, alone.latents)
 
 
 # --- regions -----------------------------------------------------------------------------------
@@ -200,7 +271,7 @@ def test_a_prompt_is_evaluated_where_it_has_a_share_alone():
     image = picture(WINDOW, 16)
     regions = [PromptedRegion("dark", Strip(0, 2)), PromptedRegion("bright", Strip(1, 2))]
     module = canvas(image, regions=regions, stride=1, edit=True)
-    seen = [len(set(row.nonzero()[:, 0].tolist())) for row in module.shares]
+    seen = [len(set(row.nonzero()[:, 0].tolist())) for row in module.shares(every(module))]
     assert (len(seen), seen.count(1), seen.count(2)) == (13, 10, 3)
     fit(module, [every(module)])
     both, own = 2 * 13, 2 * 13  # image and no image without text; and these of the sources
@@ -214,7 +285,8 @@ def test_a_mask_is_a_region():
     options = {"prompt": "dark", "edit": True}
     by_mask = canvas(image, regions=[PromptedRegion("bright", Mask(drawn))], **options)
     by_box = canvas(image, regions=[PromptedRegion("bright", Box(left=0.5))], **options)
-    torch.testing.assert_close(by_mask.shares, by_box.shares)
+    ids = every(by_mask)
+    torch.testing.assert_close(by_mask.shares(ids), by_box.shares(ids))
     assert torch.equal(fitted(by_mask).latents, fitted(by_box).latents)
 
 

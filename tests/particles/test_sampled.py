@@ -157,3 +157,9 @@ def test_a_distiller_needs_timesteps():
         VideoParticles(
             picture(), "dark", prior=prior(), distiller=distiller, timesteps=None, optimizer=None
         )
+
+
+@pytest.mark.parametrize("kind", [InstructPix2Pix, MultiDiffusion, SyncTweedies])
+def test_windows_that_go_on_from_where_they_were_are_not_shifted(kind):
+    with pytest.raises(ValueError, match=f"shift must be false .* got true for {kind.__name__}"):
+        sampled(kind, picture(height=8, width=12), CanvasParticles, shift=True)

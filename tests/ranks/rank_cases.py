@@ -107,6 +107,12 @@ RUNS = {
         "data.batch_size=3",
         "regions=[{prompt: make it sepia, strip: [0,2]}, {prompt: make it dark, strip: [1,2]}]",
     ),
+    "panorama, windows that shift, regions": (
+        *PANORAMA,
+        "data.batch_size=3",
+        "modality.shift=true",
+        "regions=[{prompt: make it sepia, strip: [0,2]}, {prompt: make it dark, strip: [1,2]}]",
+    ),
     "panorama, prompts in turn": (
         *PANORAMA,
         "data.batch_size=4",
