@@ -11,6 +11,7 @@ they are, and psnr_between says how near they come. Ways, all of CSD-Edit:
     alone        each window follows its own
     shared_soft  as shared, with a passage of 4 latents between regions
     alone_soft   as alone, with that passage
+    moving       as shared, but what is to be kept follows the empty prompt, as in the paper
 
 The exact answer has sharp borders in all of them. Every finished cell is a line of a file, as in
 compare_panorama.py.
@@ -26,6 +27,7 @@ WAYS = {
     "alone": (ALONE,),
     "shared_soft": (SHARED, SOFT),
     "alone_soft": (ALONE, SOFT),
+    "moving": (SHARED, "modality.keep=false"),
 }
 
 

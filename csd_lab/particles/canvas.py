@@ -14,7 +14,9 @@ A rank weighs and adds up its own share of S; the denominator is of all S, and k
 With regions, each with a prompt of its own, a window follows all prompts that hold in it, in
 proportion to their share of it (:mod:`csd_lab.canvas.regions`): one noise a window serves them all,
 so that its source is evaluated once. Elsewhere holds the canvas's own prompt; the empty one keeps
-what is there, since Instruct-Pix2Pix was trained to give back its condition without a text.
+what is there, since Instruct-Pix2Pix was trained to give back its condition without a text. But a
+window that is partly in a region has one gradient for all of it. So that nothing bleeds into what
+is to be kept, G is multiplied by :math:`1 - m`, with m the canvas's own share of every latent.
 
 Windows may lie elsewhere at every step, so that they do not always end at the same places: by how
 much the grid is shifted follows from the seed and the step alone. A window's id is its number in
@@ -61,6 +63,8 @@ class CanvasParticles(LatentParticles):
         shift: whether windows lie elsewhere at every step.
         regions: where other prompts hold.
         transition: width of the passage between regions, in latents.
+        keep: whether what no region covers stays exactly as it is, where ``prompt`` is "" and the
+            method does not sample; else the empty text is followed there as any other.
         **options: see :class:`LatentParticles`.
 
     Attributes:
@@ -84,6 +88,7 @@ class CanvasParticles(LatentParticles):
         shift: bool = False,
         regions: Sequence[PromptedRegion] = (),
         transition: float = 0.0,
+        keep: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(frames, prompt, **options)
@@ -111,6 +116,7 @@ class CanvasParticles(LatentParticles):
             areas = [region.area for region in regions]
             masks = region_masks(areas, height, width, transition, self.wrap)
         self.register_buffer("masks", masks, persistent=False)
+        self.keep = keep and not self.prompts[0] and not isinstance(self.distiller, Sampler)
 
     @property
     def windows(self) -> WindowGrid:
@@ -170,6 +176,8 @@ class CanvasParticles(LatentParticles):
         del optimizer
         assert self.latents.grad is not None
         self.latents.grad = self.windows.average(self.latents.grad, self.latest.ids)
+        if self.masks is not None and self.keep:
+            self.latents.grad *= 1 - self.masks[-1]
 
 
 def _pair(name: str, sides: Sides | None) -> tuple[int, int] | None:

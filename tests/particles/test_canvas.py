@@ -266,6 +266,24 @@ def test_what_no_region_covers_follows_the_canvas_s_own_prompt():
     assert moved[..., : 16 - WINDOW].max() > 0.05
 
 
+@pytest.mark.parametrize("keep", [False, True])
+def test_what_is_kept_does_not_move_even_in_windows_that_reach_a_region(keep):
+    image, regions = picture(WINDOW, 32), [PromptedRegion("dark", Box(right=0.5))]
+    module = canvas(image, "", regions=regions, keep=keep, edit=True, shift=True)
+    fitted(module, 3)
+    moved = (module.latents - module.source_latents)[0].abs()
+    assert bool(moved[..., 16:].any()) is not keep
+    assert moved[..., :16].amin(dim=(0, 1)).min() > 0
+
+
+def test_a_text_for_the_rest_is_followed_there_whatever_is_to_be_kept():
+    image, regions = picture(WINDOW, 32), [PromptedRegion("dark", Box(right=0.5))]
+    options = {"regions": regions, "edit": True}
+    expected = fitted(canvas(image, "bright", **options))
+    found = fitted(canvas(image, "bright", keep=True, **options))
+    assert torch.equal(expected.latents, found.latents)
+
+
 def test_a_prompt_is_evaluated_where_it_has_a_share_alone():
     """Of 13 windows 5 see the left strip alone, 5 the right one, 3 both; each source once."""
     image = picture(WINDOW, 16)
