@@ -5,6 +5,8 @@ from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
 from csd_lab.fields.field import GridField, Radiance, RadianceField, contract
 from csd_lab.fields.fitting import PixelLoss, SceneFitter
 from csd_lab.fields.grid import grid_scene
+from csd_lab.fields.paths import camera_path
+from csd_lab.fields.points import Points, points_seen
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
@@ -15,6 +17,7 @@ __all__ = [
     "FieldScene",
     "GridField",
     "PixelLoss",
+    "Points",
     "PosedViews",
     "Radiance",
     "RadianceField",
@@ -25,12 +28,14 @@ __all__ = [
     "SceneFitter",
     "View",
     "bounds_of",
+    "camera_path",
     "composite",
     "contract",
     "cut",
     "grid_scene",
     "look_at",
     "orbit",
+    "points_seen",
     "resample",
     "stretch",
 ]
