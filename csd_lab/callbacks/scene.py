@@ -28,6 +28,7 @@ class WriteScene(pl.Callback):
         frames: along the path, >= 1; None: no videos.
         fps: at which they are played, > 0.
         points: at most, >= 1; None: no cloud.
+        agree: other cameras that must agree on a point, >= 0; 0 gives points where views are few.
         mesh: nodes along each side of the grid in which the surface is found, >= 2; it spans the
             cube that the scene has in full detail; None: no mesh.
 
@@ -40,6 +41,7 @@ class WriteScene(pl.Callback):
         frames: int | None = 48,
         fps: float = 12.0,
         points: int | None = 100_000,
+        agree: int = 2,
         mesh: int | None = 128,
     ) -> None:
         for name, value, least in (("frames", frames, 1), ("points", points, 1), ("mesh", mesh, 2)):
@@ -47,9 +49,12 @@ class WriteScene(pl.Callback):
                 raise ValueError(f"{name} must be at least {least}, or null for none, got {value}.")
         if not fps > 0:
             raise ValueError(f"fps must be above 0, got {fps}.")
+        if agree < 0:
+            raise ValueError(f"agree must be at least 0, got {agree}.")
         self.frames = frames
         self.fps = fps
         self.points = points
+        self.agree = agree
         self.mesh = mesh
 
     @rank_zero_only
@@ -86,9 +91,9 @@ class WriteScene(pl.Callback):
     def _write_points(self, folder: RunFolder, module: SceneModule | Reconstruction) -> None:
         if self.points is None:
             return
-        points = points_seen(module.scene, module.cameras, self.points)
+        points = points_seen(module.scene, module.cameras, self.points, self.agree)
         if not len(points.places):
-            log.info("no points: no view sees anything opaque")
+            log.info("no points: no %d other views agree on anything opaque", self.agree)
             return
         write_points(folder.points, points)
         log.info("%s: %d points", folder.points.name, len(points.places))

@@ -14,7 +14,7 @@ HALF_A_PIECE = 3.0 / 64 / 2
 """World units: by so much the first pass can miss a surface."""
 
 
-def around(count=4):
+def around(count=12):
     poses = orbit(CENTRE, 2.5, 0.3, count, torch.tensor([0.0, 1.0, 0.0]))
     return Cameras(poses, torch.tensor([24.0, 24.0]), 16, 16)
 
@@ -33,12 +33,34 @@ def test_points_of_a_ball_lie_on_it():
 
 def test_points_are_thinned_the_same_way_each_time():
     scene = FieldScene(ball(CENTRE, RADIUS), RENDERER)
-    everything = points_seen(scene, around(3), 10_000)
-    thinned = points_seen(scene, around(3), 100)
+    everything = points_seen(scene, around(4), 10_000, agree=0)
+    thinned = points_seen(scene, around(4), 100, agree=0)
     assert len(thinned.places) == 100
     rows = {tuple(row) for row in everything.places.tolist()}
     assert len({tuple(row) for row in thinned.places.tolist()} & rows) == 100
-    assert torch.equal(points_seen(scene, around(3), 100).places, thinned.places)
+    assert torch.equal(points_seen(scene, around(4), 100, agree=0).places, thinned.places)
+
+
+def test_a_fog_that_looks_another_from_each_side_has_fewer_points_than_a_body():
+    """From ahead, from the left and from above a thin fog seems to lie elsewhere."""
+
+    class Fog(type(wall())):
+        def density(self, points):
+            return 1.5 * ((points - CENTRE).norm(dim=1) < 1.2).float()
+
+    fog = FieldScene(Fog(None), RENDERER)
+    alone = len(points_seen(fog, around(), 10_000, agree=0).places)
+    agreed = len(points_seen(fog, around(), 10_000, agree=2).places)
+    assert agreed < 0.5 * alone
+    body = FieldScene(ball(CENTRE, RADIUS), RENDERER)
+    alone = len(points_seen(body, around(), 10_000, agree=0).places)
+    agreed = len(points_seen(body, around(), 10_000, agree=2).places)
+    assert agreed > 0.9 * alone
+
+
+def test_one_camera_needs_nobody_to_agree():
+    scene = FieldScene(ball(CENTRE, RADIUS), RENDERER)
+    assert len(points_seen(scene, around(1), 100).places) > 20
 
 
 def test_nothing_opaque_has_no_points():
@@ -46,6 +68,8 @@ def test_nothing_opaque_has_no_points():
     assert points_seen(scene, around(2), 100).places.shape == (0, 3)
     with pytest.raises(ValueError, match="most must be at least 1; got 0"):
         points_seen(scene, around(2), 0)
+    with pytest.raises(ValueError, match="agree must be at least 0; got -1"):
+        points_seen(scene, around(2), 10, agree=-1)
 
 
 def test_the_mesh_of_a_ball_is_that_ball_from_outside():
