@@ -81,10 +81,7 @@ def _images(folder: RunFolder) -> dict[str, Path]:
 
 def _paths(folder: RunFolder) -> dict[str, Path]:
     """The videos that a run on a scene writes beside the clip of what its shown cameras see."""
-    return {
-        "": folder.path,
-        "near is yellow, far is violet, and grey where nothing is opaque": folder.depth,
-    }
+    return {"colours": folder.path, "depth: near is yellow": folder.depth}
 
 
 def _read(path: Path) -> str:

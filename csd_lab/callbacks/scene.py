@@ -1,11 +1,14 @@
 """What a user takes home of a scene: videos of a flight through it, its points, its surface."""
 
 import logging
+import sys
 from typing import final
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.progress import track
 
 from csd_lab.data import write_mesh, write_points, write_video
 from csd_lab.fields import Cameras, FieldScene, Scene, View, bounds_of, camera_path, points_seen
@@ -76,7 +79,7 @@ class WriteScene(pl.Callback):
         scenes = {"scene": module.scene}
         if isinstance(module, SceneModule):
             scenes = {"source": module.source_scene, "edited": module.scene}
-        flights = {label: _flight(scene, path) for label, scene in scenes.items()}
+        flights = {label: _flight(scene, path, label) for label, scene in scenes.items()}
         colours = {label: torch.stack([v.colour for v in f]) for label, f in flights.items()}
         write_video(folder.path, side_by_side(colours), self.fps)
         depths = {
@@ -115,7 +118,9 @@ class WriteScene(pl.Callback):
         log.info("mesh: %d vertices, %d triangles", len(mesh.vertices), len(mesh.faces))
 
 
-def _flight(scene: Scene, path: Cameras) -> list[View]:
-    """What is seen along a path, on the CPU."""
-    views = (scene.view(path, index) for index in range(len(path)))
+def _flight(scene: Scene, path: Cameras, label: str) -> list[View]:
+    """What is seen along a path, on the CPU; a bar shows how far it is, for it may take long."""
+    title = f"looking around: {label}"
+    steps = track(range(len(path)), title, console=Console(file=sys.stderr))
+    views = (scene.view(path, index) for index in steps)
     return [View(*(part.cpu() for part in view)) for view in views]
