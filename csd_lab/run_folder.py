@@ -25,6 +25,11 @@ class RunFolder:
         self.answer_image = self.root / "right_answer.png"
         self.side_by_side_image = self.root / "side_by_side.png"
         self.contact_sheet = self.root / "contact_sheet.png"
+        self.path = self.root / "path.mp4"
+        self.depth = self.root / "depth.mp4"
+        self.points = self.root / "points.ply"
+        self.mesh = self.root / "mesh.ply"
+        self.mesh_glb = self.root / "mesh.glb"
         self.report = self.root / "report.html"
         self.checkpoint = self.root / "checkpoints" / "last.ckpt"
         self.plots = self.root / "plots"
@@ -33,6 +38,11 @@ class RunFolder:
         self.progress = self.root / "progress.json"
         self.lock = self.root / "job.lock"
         self.output = self.root / "output.log"
+
+    @property
+    def of_scene(self) -> tuple[Path, ...]:
+        """What a run on a scene writes beside what others do."""
+        return (self.path, self.depth, self.points, self.mesh, self.mesh_glb)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"

@@ -10,6 +10,7 @@ from csd_lab.callbacks.media import Preview, WriteMedia
 from csd_lab.callbacks.page import write_page
 from csd_lab.callbacks.progress import StepProgress
 from csd_lab.callbacks.progress_file import ProgressFile
+from csd_lab.callbacks.scene import WriteScene
 from csd_lab.callbacks.stein import SteinDiscrepancy
 from csd_lab.callbacks.wandb_log import (
     WandbLog,
@@ -34,6 +35,7 @@ __all__ = [
     "WandbLog",
     "WandbResult",
     "WriteMedia",
+    "WriteScene",
     "finish_abandoned_wandb",
     "finish_wandb",
     "write_page",

@@ -54,6 +54,12 @@ def write_page(
         notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
         skipped=results.get("skipped", {}),
         videos={} if one_image else {"": folder.side_by_side},
+        paths={label: path for label, path in _paths(folder).items() if path.is_file()},
+        files={
+            "points of the surfaces that the cameras see, with their colours": folder.points,
+            "the surface, with colours at its vertices": folder.mesh,
+            "the same for viewers of glTF": folder.mesh_glb,
+        },
         compared=_images(folder) if one_image else {},
         pictures={"contact sheet": folder.contact_sheet},
         plots={path.stem: path for path in sorted(folder.plots.glob("*.png"))},
@@ -71,6 +77,11 @@ def _images(folder: RunFolder) -> dict[str, Path]:
     images = {"source": folder.source_image, "edited": folder.edited_image}
     answer = {"right answer": folder.answer_image} if folder.answer_image.is_file() else {}
     return images | answer
+
+
+def _paths(folder: RunFolder) -> dict[str, Path]:
+    """The videos that a run on a scene writes beside the clip of what its shown cameras see."""
+    return {"colours": folder.path, "depth: near is yellow": folder.depth}
 
 
 def _read(path: Path) -> str:

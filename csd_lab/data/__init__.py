@@ -3,6 +3,7 @@
 from csd_lab.data.base import EditData
 from csd_lab.data.batches import FrameBatches
 from csd_lab.data.fit import Fit
+from csd_lab.data.geometry import write_mesh, write_points
 from csd_lab.data.image import CanvasData, ImageFile, WorldPanorama
 from csd_lab.data.media import (
     Media,
@@ -43,5 +44,7 @@ __all__ = [
     "read_media",
     "read_regions",
     "write_image",
+    "write_mesh",
+    "write_points",
     "write_video",
 ]

@@ -6,6 +6,8 @@ from csd_lab.fields.field import GridField, Panorama, Radiance, RadianceField, c
 from csd_lab.fields.fitting import PixelLoss, SceneFitter
 from csd_lab.fields.gaussians import GaussianScene, gaussian_scene
 from csd_lab.fields.grid import grid_scene
+from csd_lab.fields.paths import camera_path
+from csd_lab.fields.points import Points, points_seen
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
@@ -19,6 +21,7 @@ __all__ = [
     "GridField",
     "Panorama",
     "PixelLoss",
+    "Points",
     "PosedViews",
     "Radiance",
     "RadianceField",
@@ -29,6 +32,7 @@ __all__ = [
     "SceneFitter",
     "View",
     "bounds_of",
+    "camera_path",
     "composite",
     "contract",
     "cut",
@@ -37,6 +41,7 @@ __all__ = [
     "grid_scene",
     "look_at",
     "orbit",
+    "points_seen",
     "resample",
     "stretch",
 ]

@@ -1,26 +1,28 @@
-// Plays the clips in step under one set of controls; without this script each has its own.
+// Plays the clips of a section in step under one set of controls; without this script each has
+// its own.
 (() => {
   "use strict";
-  const clips = [...document.querySelectorAll("video")];
-  const byId = (id) => document.getElementById(id);
-
-  for (const clip of clips) {
+  const describe = (clip) => {
     const figure = clip.closest("figure");
-    const describe = () => {
+    const tell = () => {
       figure.querySelector(".size").textContent = `${clip.videoWidth} × ${clip.videoHeight}`;
       figure.classList.toggle("wide", clip.videoWidth > 1.9 * clip.videoHeight);
       clip.classList.toggle("pixels", clip.videoWidth <= 256);
     };
-    clip.addEventListener("loadedmetadata", describe);
-    if (clip.readyState >= 1) describe();
+    clip.addEventListener("loadedmetadata", tell);
+    if (clip.readyState >= 1) tell();
     clip.addEventListener("error", () => {
       figure.querySelector(".size").textContent = "cannot be played by this browser";
     });
-  }
+  };
 
-  if (clips.length > 0) {
+  const playTogether = (section) => {
+    const clips = [...section.querySelectorAll("video")];
+    clips.forEach(describe);
+    if (clips.length === 0) return;
     const [leader] = clips;
-    const play = byId("play"), place = byId("place"), time = byId("time"), speed = byId("speed");
+    const [play, place, time, speed] = ["play", "place", "time", "speed"].map(
+      (part) => section.querySelector(`.${part}`));
     let playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     let held = false;
 
@@ -66,13 +68,15 @@
       for (const clip of clips) seek(clip, Number(place.value) * (leader.duration || 0));
     });
     place.addEventListener("change", () => { held = false; });
-    byId("player").hidden = false;
+    section.querySelector(".player").hidden = false;
     apply();
     requestAnimationFrame(follow);
-  }
+  };
+
+  document.querySelectorAll(".together").forEach(playTogether);
 
   for (const button of document.querySelectorAll(".copy")) {
-    const source = byId(button.dataset.of);
+    const source = document.getElementById(button.dataset.of);
     button.hidden = false;
     button.addEventListener("click", async () => {
       try {

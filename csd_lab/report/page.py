@@ -46,6 +46,8 @@ class RunPage(NamedTuple):
         message: why it ended, if not because it was finished.
         facts: short settings and figures for the head of the page, by name.
         videos: mp4 files by label, played in step; equally long, of one kind of content.
+        paths: further mp4 files by label, in step with one another alone.
+        files: what else there is to take home, by what it is: linked, if it is there.
         compared: image files of one size by label, put under a divider that is dragged; at first
             the first one on its left and the second one on its right.
         pictures: image files by label, such as the contact sheet.
@@ -68,6 +70,8 @@ class RunPage(NamedTuple):
     message: str = ""
     facts: Mapping[str, str] = {}
     videos: Mapping[str, Path] = {}
+    paths: Mapping[str, Path] = {}
+    files: Mapping[str, Path] = {}
     compared: Mapping[str, Path] = {}
     pictures: Mapping[str, Path] = {}
     metrics: Mapping[str, float] = {}
@@ -101,6 +105,22 @@ class Embedded(NamedTuple):
     link: str
 
 
+class Linked(NamedTuple):
+    """A file that the page leads to.
+
+    Attributes:
+        label: what it is.
+        file: its name.
+        size: in words.
+        link: its address from the page.
+    """
+
+    label: str
+    file: str
+    size: str
+    link: str
+
+
 def write_run_page(path: Path | str, page: RunPage) -> None:
     """Write the page of a run; it appears whole or not at all.
 
@@ -130,6 +150,12 @@ def write_run_page(path: Path | str, page: RunPage) -> None:
         headline=_headline(page),
         metrics=[_metric(name, value, page.notes) for name, value in page.metrics.items()],
         videos=_embedded(page.videos, path.parent),
+        paths=_embedded(page.paths, path.parent),
+        files=[
+            _linked(label, Path(file), path.parent)
+            for label, file in page.files.items()
+            if Path(file).is_file()
+        ],
         compared=compared,
         width=compared[0].width if viewed else 0,
         height=compared[0].height if viewed else 0,
@@ -172,3 +198,8 @@ def _embed(label: str, path: Path, folder: Path) -> Embedded:
     data = data_uri(path) if not missing and size <= MAX_EMBEDDED else ""
     link = relative_link(path, folder)
     return Embedded(label, path.name, data, missing, round(size / 1e6), link)
+
+
+def _linked(label: str, path: Path, folder: Path) -> Linked:
+    megabytes = path.stat().st_size / 1e6
+    return Linked(label, path.name, f"{megabytes:.2g} MB", relative_link(path, folder))

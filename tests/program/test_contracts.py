@@ -135,6 +135,7 @@ def test_a_few_steps_make_the_similarity_of_clip_rise(csd_lab, tmp_path, kind):
 @pytest.mark.parametrize("experiment", [name for group, name in DELTAS if group == "experiment"])
 def test_an_experiment_runs_two_steps(csd_lab, tmp_path, experiment):
     arguments = [f"experiment={experiment}", "trainer.max_steps=2", "hydra.run.dir=run"]
+    arguments.append("callbacks.scene.frames=2")
     if OmegaConf.is_missing(composed(f"experiment={experiment}").prior, "path"):
         arguments.append("prior.path=embedded")
     outcome = csd_lab(*arguments)

@@ -33,6 +33,8 @@ def hostile_page(page: RunPage, text: str) -> RunPage:
         message=text,
         facts={text: text},
         videos={text: Path(text.replace("\0", "")[:50] or "x")},
+        paths={text: Path(text.replace("\0", "")[:50] or "x")},
+        files={text: page.pictures["contact sheet"]},
         pictures={text: page.pictures["contact sheet"]},
         metrics={text: 1.0},
         notes={text: MetricNote(text, True, text)},

@@ -45,16 +45,16 @@ def test_clips_play_in_step(tab: browser.Tab, tmp_path: Path, page: RunPage) -> 
     state = "[...document.querySelectorAll('video')].map(v => v.loop && v.muted && !v.paused)"
     assert tab.evaluate(state) == [True, True]
     tab.wait_for(f"{TIMES}.every(t => t > 0)")
-    tab.evaluate("document.getElementById('play').click()")
+    tab.evaluate("document.querySelector('.play').click()")
     tab.wait_for("[...document.querySelectorAll('video')].every(v => v.paused && !v.seeking)")
     first, second = tab.evaluate(TIMES)
     assert first == pytest.approx(second, abs=0.01)
     tab.evaluate(
         "(place => { place.value = 0.5; place.dispatchEvent(new Event('input')); })"
-        "(document.getElementById('place'))"
+        "(document.querySelector('.place'))"
     )
     tab.wait_for(f"{TIMES}.every(t => Math.abs(t - 0.75) < 0.01)")
-    tab.evaluate("document.getElementById('play').click()")
+    tab.evaluate("document.querySelector('.play').click()")
     tab.wait_for("[...document.querySelectorAll('video')].every(v => !v.paused)")
     assert tab.complaints == []
 

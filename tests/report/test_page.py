@@ -116,6 +116,25 @@ def test_large_files_are_linked(tmp_path: Path, page: RunPage) -> None:
     assert (tmp_path / "report.html").stat().st_size < 2**20
 
 
+def test_files_to_take_home_are_linked_where_they_are(tmp_path: Path, page: RunPage) -> None:
+    there, missing = tmp_path / "mesh.ply", tmp_path / "points.ply"
+    there.write_bytes(bytes(1_200_000))
+    page = page._replace(files={"the surface": there, "points": missing})
+    write_run_page(tmp_path / "report.html", page)
+    assert "mesh.ply" in read(tmp_path / "report.html").addresses
+    text = (tmp_path / "report.html").read_text()
+    assert "1.2 MB" in text
+    assert "points.ply" not in text
+
+
+def test_videos_along_a_path_have_controls_of_their_own(tmp_path: Path, page: RunPage) -> None:
+    write_run_page(tmp_path / "report.html", page._replace(paths=page.videos))
+    reader = read(tmp_path / "report.html")
+    assert reader.tags.count("video") == 4
+    assert reader.attributes.count(("class", "together")) == 2
+    assert reader.attributes.count(("class", "player")) == 2
+
+
 def test_unknown_status(tmp_path: Path, page: RunPage) -> None:
     with pytest.raises(ValueError, match="one of finished, interrupted, failed, got 'done'"):
         write_run_page(tmp_path / "report.html", page._replace(status="done"))
