@@ -28,8 +28,8 @@ SMALL = (
 EDIT = (
     *("data=world_scene", "method=csd_edit", "prompt=make it sepia", "modality.recipe.steps=60"),
     "modality.recipe.learning_rate=0.3",
-    *("modality.update.steps=2", "modality.update.fit=2", "modality.update.last=2"),
-    *("trainer.max_steps=4",),
+    *("modality.updates.times=2", "modality.updates.fit=2", "modality.updates.last=2"),
+    *("trainer.max_steps=2",),
 )
 LINKS = "[...document.querySelectorAll('.files a')].map(a => a.getAttribute('href'))"
 
@@ -124,7 +124,9 @@ class Card(Scene):
         super().__init__()
         self.colour = torch.nn.Parameter(torch.full((3,), 0.5))
 
-    def pixels(self, cameras, ids, rows, columns, generator=None) -> Rendering:
+    randomness = 0
+
+    def pixels(self, cameras, ids, rows, columns, noise=None) -> Rendering:
         one = torch.ones(len(ids))
         return Rendering(self.colour.expand(len(ids), 3), one, one, one[:, None])
 
