@@ -4,32 +4,54 @@ from csd_lab.fields.bounds import Bounds, bounds_of
 from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
 from csd_lab.fields.field import GridField, Radiance, RadianceField, contract
 from csd_lab.fields.fitting import PixelLoss, SceneFitter
-from csd_lab.fields.grid import grid_scene
+from csd_lab.fields.grid import grid_of, grid_scene
+from csd_lab.fields.random_views import OrbitViews, RandomViews
+from csd_lab.fields.regularisers import (
+    Look,
+    OpacityEntropy,
+    Orientation,
+    Regulariser,
+    Smoothness,
+    Sparsity,
+    normals,
+)
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
+from csd_lab.fields.start import Blob
 
 __all__ = [
+    "Blob",
     "Bounds",
     "Cameras",
     "FieldScene",
     "GridField",
+    "Look",
+    "OpacityEntropy",
+    "OrbitViews",
+    "Orientation",
     "PixelLoss",
     "PosedViews",
     "Radiance",
     "RadianceField",
+    "RandomViews",
     "Rays",
+    "Regulariser",
     "Renderer",
     "Rendering",
     "Scene",
     "SceneFitter",
+    "Smoothness",
+    "Sparsity",
     "View",
     "bounds_of",
     "composite",
     "contract",
     "cut",
+    "grid_of",
     "grid_scene",
     "look_at",
+    "normals",
     "orbit",
     "resample",
     "stretch",

@@ -78,21 +78,20 @@ class Scene(nn.Module, ABC):
         self, cameras: Cameras, ids: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
         """Whole images of the cameras ``ids``, (N,), differentiable: (N, 3, H, W)."""
-        height, width = cameras.height, cameras.width
+        size = (cameras.height, cameras.width)
+        seen = [self.rendering(cameras, int(index), generator).colour for index in ids]
+        return torch.stack([colour.T.view(3, *size) for colour in seen])
+
+    @final
+    def rendering(
+        self, cameras: Cameras, index: int, generator: torch.Generator | None = None
+    ) -> Rendering:
+        """What one camera sees in all pixels, row by row, differentiable: R = height x width."""
         rows, columns = torch.meshgrid(
-            torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+            torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij"
         )
-        seen = [
-            self.pixels(
-                cameras,
-                index.expand(height * width),
-                rows.flatten(),
-                columns.flatten(),
-                generator,
-            ).colour
-            for index in ids.cpu()
-        ]
-        return torch.stack([colour.T.view(3, height, width) for colour in seen])
+        ids = torch.full((cameras.height * cameras.width,), index)
+        return self.pixels(cameras, ids, rows.flatten(), columns.flatten(), generator)
 
 
 @final
