@@ -17,6 +17,7 @@ from csd_lab.data.media import (
 )
 from csd_lab.data.regions import read_regions
 from csd_lab.data.scene import CaptureFolder, SceneData, WorldScene
+from csd_lab.data.text import TextScene
 from csd_lab.data.video import ClipData, VideoFile, WorldClip
 from csd_lab.data.windows import WindowBatches
 
@@ -33,6 +34,7 @@ __all__ = [
     "MediaInfo",
     "Photo",
     "SceneData",
+    "TextScene",
     "VideoFile",
     "WindowBatches",
     "WorldClip",

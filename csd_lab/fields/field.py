@@ -13,6 +13,7 @@ All of space is seen as a cube. With a scene's centre m and scale r, x = (p - m)
 near has half of the cube along each axis, and everything farther away the rest.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
@@ -152,11 +153,12 @@ class GridField(RadianceField):
         return torch.stack(parts).sum()
 
     @torch.no_grad()
-    def fill(self, density: Callable[[Tensor], Tensor]) -> None:
-        """Give every node the density that a function has there.
+    def fill(self, density: Callable[[Tensor], Tensor], grey: float = 0.5) -> None:
+        """Give every node the density that a function has there, and all of them one colour.
 
         Args:
             density: of points (P, 3) of the world: (P,), per world unit, >= 0.
+            grey: of red, green and blue, in (0, 1).
         """
         axis = torch.linspace(-2, 2, self.resolution, device=self.centre.device)
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
@@ -164,6 +166,7 @@ class GridField(RadianceField):
         wanted = (density(nodes) * (self.scale / self.density_scale)).clamp(min=EMPTIEST)
         value = wanted + torch.log(-torch.expm1(-wanted))  # softplus gives it back
         self.densities.copy_(value.view_as(self.densities))
+        self.colours.fill_(math.log(grey / (1 - grey)))
 
     @torch.no_grad()
     def refine(self, resolution: int) -> None:

@@ -21,17 +21,21 @@ class Blob:
         size: s, in world units, > 0.
         depth: optical depth along a line through its middle, sigma_0 s sqrt(2 pi), >= 0: what is
             behind it shows through to a share exp(-depth).
+        grey: how bright it is, in (0, 1); with 0.5 it does not stand out from a new background.
 
     Raises:
         ValueError: an argument is out of range.
     """
 
-    def __init__(self, size: float = 0.5, depth: float = 2.0) -> None:
+    def __init__(self, size: float = 0.5, depth: float = 2.0, grey: float = 0.5) -> None:
         if not size > 0:
             raise ValueError(f"size must be above 0; got {size}")
         if not depth >= 0:
             raise ValueError(f"depth must be at least 0; got {depth}")
+        if not 0 < grey < 1:
+            raise ValueError(f"grey must be above 0 and below 1; got {grey}")
         self.size = size
+        self.grey = grey
         self.peak = depth / (size * math.sqrt(2 * math.pi))
 
     def __call__(self, points: Tensor) -> Tensor:

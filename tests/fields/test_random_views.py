@@ -90,6 +90,7 @@ def test_a_blob_is_as_deep_as_it_says():
         (lambda: RandomViews(angle=(30,)), "angle must be two numbers"),
         (lambda: Blob(size=0), "size must be above 0"),
         (lambda: Blob(depth=-1), "depth must be at least 0"),
+        (lambda: Blob(grey=1.0), "grey must be above 0 and below 1"),
     ],
 )
 def test_impossible_views_are_refused(make, message):

@@ -173,7 +173,9 @@ def test_a_filled_grid_has_the_density_that_was_asked_for():
     nodes = torch.tensor([[0.5, 0.0, -1.0], [1.5, 1.0, -2.0], [0.5, 2.0, -1.0], [4.5, 4.0, 3.0]])
     wanted = 3 / (1 + nodes.square().sum(dim=1))
     torch.testing.assert_close(field.density(nodes), wanted, rtol=1e-3, atol=1e-4)
-    field.fill(lambda points: torch.zeros(len(points)))
+    assert (field(nodes).colour == 0.5).all()
+    field.fill(lambda points: torch.zeros(len(points)), grey=0.2)
+    torch.testing.assert_close(field(nodes).colour, torch.full((4, 3), 0.2))
     assert 0 < field.density(nodes).max() < 1e-3 * 25 / 2
 
 

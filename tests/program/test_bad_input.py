@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 PANORAMA = ("data=world_panorama",)
+TEXT = ("experiment=text_to_3d",)
 LIGHT = ("experiment=colours", "trainer.max_steps=2")
 
 
@@ -86,6 +87,19 @@ def media(tmp_path):
         (("method=multidiffusion",), "method must not be MultiDiffusion for a clip"),
         (("method=ip2p", "sampler.name=DDIM"), "name must be one of DDIMScheduler"),
         (("sampler=foo",), "there are ddim, ddpm"),
+        (("data=text",), "prompt must be one text"),
+        ((*TEXT, "prompt=['a ball','a box']"), "prompt must be one text"),
+        ((*TEXT, "prior=embedded"), "prior must read captions to make a scene"),
+        ((*TEXT, "method=csd_edit"), "method must distil without a source"),
+        ((*TEXT, "method=ip2p"), "method must distil without a source"),
+        ((*TEXT, "data.views.elevation=[20,10]"), "elevation must be two numbers"),
+        ((*TEXT, "data.views.count=0"), "count must be"),
+        ((*TEXT, "modality.growth.sides=[1]"), "sides must be 2 shares"),
+        ((*TEXT, "modality.regularisers.sparsity.weight=-1"), "weight must be at least 0"),
+        ((*TEXT, "modality.regularisers.foo.weight=1"), "modality.regularisers.foo"),
+        ((*TEXT, "+modality.regularisers.foo=1"), "regularisers.foo must be a regulariser"),
+        (("modality=text_to_3d",), "modality must be text_to_3d for a text alone"),
+        ((*TEXT, "modality=video"), "modality must be text_to_3d for a text alone"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
