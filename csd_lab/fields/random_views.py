@@ -16,6 +16,7 @@ Elevation, distance and angle of view are drawn evenly from ranges. All of this 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -114,7 +115,7 @@ def _range(name: str, value: Range, least: float, most: float) -> Range:
     Raises:
         ValueError: they are none, or out of range.
     """
-    pair = tuple(value)
+    pair = tuple(value) if isinstance(value, Sequence) else (value,)
     numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(pair) != 2 or len(numbers) != 2 or not least < pair[0] <= pair[1] < most:
         raise ValueError(

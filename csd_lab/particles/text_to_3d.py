@@ -100,19 +100,19 @@ class Growth:
     ) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1; got {steps}")
-        starts = tuple(starts)
-        if not starts or starts[0] != 0 or list(starts) != sorted(set(starts)) or starts[-1] >= 1:
-            raise ValueError(f"starts must ascend from 0 and stay below 1; got {list(starts)}")
-        for name, shares in (("sides", sides), ("nodes", nodes)):
-            if len(shares) != len(starts) or not all(0 < share <= 1 for share in shares):
-                raise ValueError(
-                    f"{name} must be {len(starts)} shares in (0, 1], one for each of starts; got "
-                    f"{list(shares)}"
-                )
         self.steps = steps
-        self.starts = starts
-        self.sides = tuple(sides)
-        self.nodes = tuple(nodes)
+        self.starts = _numbers("starts", starts)
+        self.sides = _numbers("sides", sides)
+        self.nodes = _numbers("nodes", nodes)
+        ascending = list(self.starts) == sorted(set(self.starts))
+        if not ascending or self.starts[:1] != (0,) or self.starts[-1] >= 1:
+            raise ValueError(f"starts must ascend from 0 and stay below 1; got {list(starts)}")
+        for name, shares in (("sides", self.sides), ("nodes", self.nodes)):
+            if len(shares) != len(self.starts) or not all(0 < share <= 1 for share in shares):
+                raise ValueError(
+                    f"{name} must be {len(self.starts)} shares in (0, 1], one for each of starts; "
+                    f"got {list(shares)}"
+                )
 
     def stage(self, step: int) -> int:
         """The stage of a step, from 0."""
@@ -248,6 +248,14 @@ class TextTo3D(ParticleModule):
         generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
         rays = Rays(*(part.to(self.device) for part in cameras.image_rays(place)))
         return Look(rays, self.scene.rendering(cameras, place, generator))
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """Raises ValueError unless these are numbers in a list."""
+    listed = isinstance(values, Sequence) and not isinstance(values, str)
+    if not listed or not all(isinstance(value, int | float) for value in values):
+        raise ValueError(f"{name} must be a list of numbers; got {values!r}")
+    return tuple(values)
 
 
 def check_caption_prior(kind: type[Prior]) -> None:

@@ -87,6 +87,7 @@ def test_a_blob_is_as_deep_as_it_says():
         (lambda: RandomViews(elevation=(30, 20)), "elevation must be two numbers, lowest first"),
         (lambda: RandomViews(elevation=(0, 90)), "above -90 and below 90"),
         (lambda: RandomViews(distance=(0, 1)), "distance must be two numbers"),
+        (lambda: RandomViews(angle=30), "angle must be two numbers"),
         (lambda: RandomViews(angle=(30,)), "angle must be two numbers"),
         (lambda: Blob(size=0), "size must be above 0"),
         (lambda: Blob(depth=-1), "depth must be at least 0"),

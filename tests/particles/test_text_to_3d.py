@@ -233,6 +233,8 @@ def test_sizes_are_those_that_the_prior_takes():
         (lambda: Growth(10, starts=(0.0, 1.0)), "stay below 1"),
         (lambda: Growth(10, sides=(0.5, 1.0)), "sides must be 1 shares"),
         (lambda: Growth(10, nodes=(0.0,)), "nodes must be 1 shares"),
+        (lambda: Growth(10, starts=0.5), "starts must be a list of numbers"),
+        (lambda: Growth(10, starts=()), "starts must ascend from 0"),
         (lambda: Growth(0), "steps must be at least 1"),
         (lambda: ViewTexts(front=0), "front must be in"),
         (lambda: ViewTexts(overhead=91), "overhead must be in"),
