@@ -9,11 +9,11 @@ from typing import Any, NamedTuple, cast
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig
 
 from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
-from csd_lab.data import CanvasData, ClipData, EditData, SceneData
+from csd_lab.data import CanvasData, ClipData, EditData, SceneData, TextScene
 from csd_lab.distill import Distiller, Sampler
 from csd_lab.particles import (
     CanvasParticles,
@@ -21,10 +21,12 @@ from csd_lab.particles import (
     LatentParticles,
     ParticleModule,
     Reconstruction,
+    TextTo3D,
     check_route,
     scene_module,
 )
 from csd_lab.particles.base import check_unit_step
+from csd_lab.particles.text_to_3d import check_caption_prior, check_distils, check_regularisers
 from csd_lab.priors import Prior
 from csd_lab.run_folder import RunFolder
 from csd_lab.settings import all_steps, prompts_in_turn
@@ -67,6 +69,10 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     if make.func is Reconstruction:
         _ = data.task
         return Run(data, reconstruction_of(data, make), trainer)
+    if make.func is TextTo3D:
+        check_distils(make.keywords["distiller"])
+        check_regularisers(make.keywords["regularisers"])
+        check_caption_prior(get_object(config.prior._target_))
     rehearse(make.keywords)
     check_sampler(make.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
@@ -94,6 +100,10 @@ def module_of(
     Raises:
         ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
     """
+    if isinstance(data, TextScene):
+        data.fit_to(prior.size_multiple)
+        about = {"scene": data.scene(), "views": data.views, "shown": data.shown}
+        return make(**about, prompt=data.prompt, prior=prior)
     if not isinstance(data, SceneData):
         return particles_of(config, data, prior, cast(partial[LatentParticles], make))
     data.fit_to(prior.size_multiple)
@@ -141,6 +151,11 @@ def check_together(make: partial[EditModule], data: EditData) -> None:
     """
     if make.func is scene_module:
         check_route(make.keywords["route"])
+    if (make.func is TextTo3D) is not isinstance(data, TextScene):
+        raise ValueError(
+            "modality must be text_to_3d for a text alone, and for nothing else: it comes with "
+            "data=text, and with all that suits it by experiment=text_to_3d."
+        )
     wants_scene = make.func in (Reconstruction, scene_module)
     if wants_scene is not isinstance(data, SceneData):
         raise ValueError(

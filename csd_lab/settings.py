@@ -6,7 +6,7 @@ from typing import get_args
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from csd_lab.data import EditData, SceneData
+from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill.noise import NoiseMode
 
 
@@ -120,6 +120,8 @@ def about_media(data: EditData) -> dict[str, str]:
     if isinstance(data, SceneData):
         count = f"{len(data.capture.images)} views of {size}, {frames} of them shown"
         return {"scene": f"{data.task.name}, {count}"}
+    if isinstance(data, TextScene):
+        return {"scene": f"from a text, {frames} views of {size} shown, {data.views.count} a step"}
     if frames == 1:
         return {"image": f"{data.task.name}, {size}"}
     return {"clip": f"{data.task.name}, {frames} frames of {size}"}
@@ -127,7 +129,7 @@ def about_media(data: EditData) -> dict[str, str]:
 
 def about_scene(config: DictConfig, data: EditData) -> dict[str, str]:
     """What a scene is made of; nothing where there is none."""
-    return {"field": config.choices.field} if isinstance(data, SceneData) else {}
+    return {"field": config.choices.field} if isinstance(data, SceneData | TextScene) else {}
 
 
 def about_method(config: DictConfig) -> dict[str, str]:

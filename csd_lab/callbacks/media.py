@@ -89,7 +89,8 @@ class WriteMedia(pl.Callback):
         else:
             write_video(folder.edited, result.edited, task.fps)
             write_video(folder.side_by_side, side_by_side(rows), task.fps)
-        write_image(folder.contact_sheet, contact_sheet(rows, title=task.instruction))
+        title = task.instruction or task.target_caption
+        write_image(folder.contact_sheet, contact_sheet(rows, title=title))
 
     def _alone(
         self, trainer: pl.Trainer, module: pl.LightningModule, result: Artefact

@@ -18,6 +18,7 @@ from csd_lab.data.media import (
 )
 from csd_lab.data.regions import read_regions
 from csd_lab.data.scene import CaptureFolder, SceneData, WorldScene
+from csd_lab.data.text import TextScene
 from csd_lab.data.video import ClipData, VideoFile, WorldClip
 from csd_lab.data.windows import WindowBatches
 
@@ -34,6 +35,7 @@ __all__ = [
     "MediaInfo",
     "Photo",
     "SceneData",
+    "TextScene",
     "VideoFile",
     "WindowBatches",
     "WorldClip",

@@ -18,6 +18,7 @@ from csd_lab.distill.distillers import (
     Distillation,
     Distiller,
     ScoreDistillation,
+    WeightedDistiller,
     surrogate_loss,
 )
 from csd_lab.distill.guidance import (
@@ -113,6 +114,7 @@ __all__ = [
     "VariancePreserving",
     "VariationalResidual",
     "Weight",
+    "WeightedDistiller",
     "effective_neighbours",
     "guided_noise",
     "kernelized_stein_discrepancy",

@@ -38,7 +38,7 @@ what a predictor expects that learns the particles' own distribution (see ``lear
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, final, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Tensor
 
@@ -98,7 +98,12 @@ class ResidualRule(ABC):
 
     Args:
         guidance: combines the predictions.
+
+    Attributes:
+        needs_source: whether particles are compared with their sources.
     """
+
+    needs_source: ClassVar[bool] = False
 
     def __init__(self, guidance: Guidance) -> None:
         self.guidance = guidance
@@ -159,6 +164,8 @@ class SourceResidual(ResidualRule):
         guidance: combines the predictions.
     """
 
+    needs_source = True
+
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior for target and source."""
         return self._against_source(prior, particles)
@@ -179,6 +186,8 @@ class PosteriorResidual(ResidualRule):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    needs_source = True
 
     def __init__(
         self, guidance: Guidance, stride: int = 2, step: PosteriorStep = "official"

@@ -13,13 +13,18 @@ All of space is seen as a cube. With a scene's centre m and scale r, x = (p - m)
 near has half of the cube along each axis, and everything farther away the rest.
 """
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, max_pool3d, pad, softplus
+
+EMPTIEST = 1e-5
+"""Of a node's density, relative to the scale of densities: an optimiser can still raise it."""
 
 
 class Radiance(NamedTuple):
@@ -58,6 +63,12 @@ def contract(x: Tensor) -> Tensor:
     """Points of space (P, 3), in units of the scene, as points of the cube (-2, 2)^3."""
     norm = x.abs().amax(dim=1, keepdim=True).clamp(min=1)
     return (2 - 1 / norm) * x / norm
+
+
+def expand(y: Tensor) -> Tensor:
+    """The inverse of :func:`contract`; the cube's faces, which are infinitely far, come near."""
+    norm = y.abs().amax(dim=1, keepdim=True).clamp(1, 2 - 1e-3)
+    return y / (norm * (2 - norm))
 
 
 @final
@@ -174,6 +185,22 @@ class GridField(RadianceField):
             + mean_square_steps(self.colours, (2, 3, 4))
             + self.panorama.smoothness()
         )
+
+    @torch.no_grad()
+    def fill(self, density: Callable[[Tensor], Tensor], grey: float = 0.5) -> None:
+        """Give every node the density that a function has there, and all of them one colour.
+
+        Args:
+            density: of points (P, 3) of the world: (P,), per world unit, >= 0.
+            grey: of red, green and blue, in (0, 1).
+        """
+        axis = torch.linspace(-2, 2, self.resolution, device=self.centre.device)
+        z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
+        nodes = expand(torch.stack([x, y, z], dim=3).view(-1, 3)) * self.scale + self.centre
+        wanted = (density(nodes) * (self.scale / self.density_scale)).clamp(min=EMPTIEST)
+        value = wanted + torch.log(-torch.expm1(-wanted))  # softplus gives it back
+        self.densities.copy_(value.view_as(self.densities))
+        self.colours.fill_(math.log(grey / (1 - grey)))
 
     @torch.no_grad()
     def refine(self, resolution: int) -> None:

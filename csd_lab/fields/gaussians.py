@@ -111,7 +111,7 @@ class GaussianScene(Scene):
         behind = self.panorama(directions)
         seen = opacity[at]
         light = colour[at] + (1 - seen)[:, None] * behind
-        return Rendering(light, seen, depth[at], seen[:, None])
+        return Rendering(light, seen, depth[at], seen[:, None], depth[at][:, None])
 
     @torch.no_grad()
     def view(self, cameras: Cameras, index: int) -> View:

@@ -3,7 +3,7 @@
 from csd_lab.fields.bounds import Bounds
 from csd_lab.fields.field import GridField
 from csd_lab.fields.renderer import Renderer
-from csd_lab.fields.scene import FieldScene
+from csd_lab.fields.scene import FieldScene, Scene
 
 
 def grid_scene(
@@ -30,3 +30,16 @@ def grid_scene(
     field = GridField(bounds.centre, bounds.scale, resolution, background_height)
     renderer = Renderer(bounds.near, bounds.far, bounds.linear, coarse, fine, chunk)
     return FieldScene(field, renderer)
+
+
+def grid_of(scene: Scene) -> GridField:
+    """The grid that a scene is made of.
+
+    Raises:
+        ValueError: it is made of something else.
+    """
+    if not isinstance(scene, FieldScene) or not isinstance(scene.field, GridField):
+        raise ValueError(
+            f"field must be a grid (field=grid) to make a scene anew, got {type(scene).__name__}."
+        )
+    return scene.field

@@ -30,12 +30,14 @@ class Rendering(NamedTuple):
         opacity: O, (R,), in [0, 1].
         depth: D along the ray, in world units, (R,); that of the last piece where O is 0.
         weights: w, (R, S).
+        places: the middle of every piece along the ray, in world units, (R, S).
     """
 
     colour: Tensor
     opacity: Tensor
     depth: Tensor
     weights: Tensor
+    places: Tensor
 
 
 def composite(density: Tensor, colour: Tensor, edges: Tensor, background: Tensor) -> Rendering:
@@ -56,7 +58,7 @@ def composite(density: Tensor, colour: Tensor, edges: Tensor, background: Tensor
     seen = (weights * middle).sum(dim=1) / opacity.clamp(min=1e-10)
     depth = torch.where(opacity > 1e-10, seen, middle[:, -1])
     light = (weights[..., None] * colour).sum(dim=1) + (1 - opacity)[:, None] * background
-    return Rendering(light, opacity, depth, weights)
+    return Rendering(light, opacity, depth, weights, middle)
 
 
 def stretch(s: Tensor, near: float, far: float, linear: float) -> Tensor:

@@ -9,12 +9,14 @@ from csd_lab.particles.recipe import SceneRecipe, exponential_decay
 from csd_lab.particles.reconstruction import Reconstruction
 from csd_lab.particles.scene import SceneModule, SceneParticles
 from csd_lab.particles.scene_route import check_route, scene_module
+from csd_lab.particles.text_to_3d import Growth, TextTo3D, ViewTexts
 from csd_lab.particles.video import VideoParticles
 
 __all__ = [
     "CanvasParticles",
     "DatasetUpdate",
     "EditModule",
+    "Growth",
     "LatentParticles",
     "OptimizerFactory",
     "ParticleModule",
@@ -23,8 +25,10 @@ __all__ = [
     "SceneParticles",
     "SceneRecipe",
     "Step",
+    "TextTo3D",
     "UpdatePlan",
     "VideoParticles",
+    "ViewTexts",
     "check_route",
     "exponential_decay",
     "scene_module",

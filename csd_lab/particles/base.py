@@ -35,6 +35,11 @@ a mean times R would be rounded twice, while a sum with zeros is exact. What a n
 differently in batches of another size is then all that tells several processes from one.
 A modality need not know about ranks.
 
+A modality whose theta gets other parameters on the way, such as a grid that is refined, says so
+(:meth:`ParticleModule.change_parameters`): the optimiser meets the new ones as new ones, and what
+sums over ranks is made again. Its checkpoint may then hold other shapes than a new module has,
+which :meth:`ParticleModule.take_shapes` is to bring about before anything is loaded.
+
 A residual may own a learner (:mod:`csd_lab.distill.learners`), with parameters phi. Its loss is
 added to what carries the particles' gradient,
 
@@ -47,13 +52,15 @@ serve both. Each then has an optimiser of its own; the learner's is not that of 
 learning rate and its schedule are meant for particles.
 """
 
+import gc
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple, final
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -156,8 +163,8 @@ class ParticleModule(EditModule, ABC):
         """Particles with these ids as latents, (N, C, h, w), differentiable in the parameters."""
 
     @abstractmethod
-    def source(self, ids: Tensor) -> Tensor:
-        """Source latents of these particles, (N, C, h, w), without gradient."""
+    def source(self, ids: Tensor) -> Tensor | None:
+        """Source latents of these particles, (N, C, h, w), without gradient; None: none."""
 
     @abstractmethod
     def conditioning(self, ids: Tensor) -> Conditioning:
@@ -173,6 +180,9 @@ class ParticleModule(EditModule, ABC):
             count: N, of all particles of the step.
         """
         return None
+
+    def take_shapes(self, state: Mapping[str, Tensor]) -> None:
+        """Give the module's tensors the shapes of a checkpoint's ``state``, before it is loaded."""
 
     @final
     @property
@@ -247,6 +257,38 @@ class ParticleModule(EditModule, ABC):
                 f"{type(self.trainer.strategy).__name__}."
             )
         model.register_comm_hook(None, _sum_over_ranks)
+
+    @final
+    def change_parameters(self, change: Callable[[], None]) -> None:
+        """Have some parameters replaced by others of the same names, between two steps.
+
+        The optimiser keeps its state of all others. On several ranks all must call this.
+
+        Args:
+            change: replaces them.
+        """
+        before = dict(self.named_parameters())
+        change()
+        now = dict(self.named_parameters())
+        instead = {id(old): now[name] for name, old in before.items()}
+        optimizer = self.trainer.optimizers[0]
+        for group in optimizer.param_groups:
+            for old in group["params"]:
+                if instead[id(old)] is not old:
+                    optimizer.state.pop(old, None)
+            group["params"] = [instead[id(old)] for old in group["params"]]
+        if self.trainer.world_size > 1:
+            self._wrap_again()
+
+    def _wrap_again(self) -> None:
+        """Have ranks sum the gradients of the parameters that there are now."""
+        strategy = self.trainer.strategy
+        assert isinstance(strategy, DDPStrategy)  # on_fit_start has seen to it
+        strategy.model = None
+        gc.collect()  # the former wrapper's hooks on parameters that stay end with it
+        model = strategy._setup_model(self)
+        model.register_comm_hook(None, _sum_over_ranks)
+        strategy.model = model
 
     def _timestep(self, step: int) -> Tensor:
         """The timestep that all particles of a step share, ()."""
@@ -343,6 +385,7 @@ class ParticleModule(EditModule, ABC):
     @final
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state of a sampler, and the optimiser of what learns from the particles."""
+        self.take_shapes(checkpoint["state_dict"])
         if isinstance(self.distiller, Sampler):
             self.distiller.load_state_dict(checkpoint["sampler"])
         if self._lessons is not None:

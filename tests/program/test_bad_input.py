@@ -8,6 +8,7 @@ from PIL import Image
 
 PANORAMA = ("data=world_panorama",)
 SCENE = ("data=world_scene", "prompt=make it sepia")
+TEXT = ("experiment=text_to_3d",)
 LIGHT = ("experiment=colours", "trainer.max_steps=2")
 
 
@@ -128,6 +129,19 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("data.path=fisheye", "prompt=x"), "a camera of the model 'OPENCV_FISHEYE'"),
         (("data.path=lost", "prompt=x"), "does not exist, but"),
         (("data.path=sizes", "prompt=x"), "must have the size of the other views"),
+        (("data=text",), "prompt must be one text"),
+        ((*TEXT, "prompt=['a ball','a box']"), "prompt must be one text"),
+        ((*TEXT, "prior=embedded"), "prior must read captions to make a scene"),
+        ((*TEXT, "method=csd_edit"), "method must distil without a source"),
+        ((*TEXT, "method=ip2p"), "method must distil without a source"),
+        ((*TEXT, "data.views.elevation=[20,10]"), "elevation must be two numbers"),
+        ((*TEXT, "data.views.count=0"), "count must be"),
+        ((*TEXT, "modality.growth.sides=[1]"), "sides must be 2 shares"),
+        ((*TEXT, "modality.regularisers.sparsity.weight=-1"), "weight must be at least 0"),
+        ((*TEXT, "modality.regularisers.foo.weight=1"), "modality.regularisers.foo"),
+        ((*TEXT, "+modality.regularisers.foo=1"), "regularisers.foo must be a regulariser"),
+        (("modality=text_to_3d",), "modality must be text_to_3d for a text alone"),
+        ((*TEXT, "modality=video"), "modality must be text_to_3d for a text alone"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

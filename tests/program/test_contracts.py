@@ -136,8 +136,11 @@ def test_a_few_steps_make_the_similarity_of_clip_rise(csd_lab, tmp_path, kind):
 def test_an_experiment_runs_two_steps(csd_lab, tmp_path, experiment):
     arguments = [f"experiment={experiment}", "trainer.max_steps=2", "hydra.run.dir=run"]
     arguments.append("callbacks.scene.frames=2")
-    if OmegaConf.is_missing(composed(f"experiment={experiment}").prior, "path"):
+    config = composed(f"experiment={experiment}")
+    if OmegaConf.is_missing(config.prior, "path"):
         arguments.append("prior.path=embedded")
+    if config.data._target_ == "csd_lab.data.TextScene":  # is rendered several times
+        arguments.append("data.size=32")
     outcome = csd_lab(*arguments)
     assert outcome.code == 0, outcome.err
     assert (tmp_path / "run" / "report.html").is_file()

@@ -128,7 +128,7 @@ class Card(Scene):
 
     def pixels(self, cameras, ids, rows, columns, noise=None) -> Rendering:
         one = torch.ones(len(ids))
-        return Rendering(self.colour.expand(len(ids), 3), one, one, one[:, None])
+        return Rendering(self.colour.expand(len(ids), 3), one, one, one[:, None], one[:, None])
 
     def smoothness(self):
         return torch.zeros(())
