@@ -177,16 +177,14 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, half):
 def ranks_end(ranks):
     """What a run of several ranks ends with, in stages, with regularisers."""
     torch.set_num_threads(1)
-    made, _ = fit(module(), [ALL] * 6, devices=ranks, use_distributed_sampler=False)
+    sgd = partial(torch.optim.SGD, lr=1.0, momentum=0.9)  # Adam would blow rounding up
+    made, _ = fit(module(optimizer=sgd), [ALL] * 6, devices=ranks, use_distributed_sampler=False)
     return parameters(made)
 
 
 def test_two_processes_end_with_the_result_of_one():
-    """But for single nodes: Adam makes full steps also of gradients that are but rounding."""
     one, two = ranks_end(1), supervise(ranks_end, 2, ranks=2)
-    apart = (two - one).abs()
-    assert apart.quantile(0.99) < 1e-5 * one.abs().max()
-    assert apart.mean() < 1e-5
+    assert (two - one).abs().max() < 1e-5 * one.abs().max()
 
 
 def test_a_rank_may_have_no_view():
