@@ -11,6 +11,14 @@ All of space is seen as a cube. With a scene's centre m and scale r, x = (p - m)
 
 (Barron et al. 2022, arXiv 2111.12077, with the maximum norm, so that the cube is filled). What is
 near has half of the cube along each axis, and everything farther away the rest.
+
+A grid over the cube holds a density per length in the cube. Lengths of the world shrink by
+:math:`1 / \lVert x \rVert_\infty^2` outwards, and so does the density there,
+
+.. math::
+    \sigma(p) = \frac{\sigma_\text{grid}}{r}\, \min(1, \lVert x \rVert_\infty^{-2}),
+
+so that what is yet unknown is not taken to lie far away, where pieces of rays are long.
 """
 
 import math
@@ -25,6 +33,9 @@ from torch.nn.functional import grid_sample, interpolate, max_pool3d, pad, softp
 
 EMPTIEST = 1e-5
 """Of a node's density, relative to the scale of densities: an optimiser can still raise it."""
+THIN = -6.0
+"""What nodes begin with: thin enough that no fog stays before the cameras, which only views from
+elsewhere would show; thick enough that something near is found before all is painted far away."""
 
 
 class Radiance(NamedTuple):
@@ -121,7 +132,7 @@ class GridField(RadianceField):
         scale: r, half the side of the cube that is seen in full, in world units.
         resolution: nodes along each side of the grid, >= 2.
         background_height: rows of the panorama.
-        density_scale: density of a node with value 1, per ``scale``.
+        density_scale: density of a node with value 1, per ``scale``, in the cube's middle.
 
     Raises:
         ValueError: an argument is out of range.
@@ -159,14 +170,15 @@ class GridField(RadianceField):
 
     def density(self, points: Tensor) -> Tensor:
         """Density alone at points (P, 3) of the world: (P,), per world unit."""
-        return self._density(_sample(self.densities, self._places(points))[:, 0])
+        places = self._places(points)
+        return self._density(_sample(self.densities, places)[:, 0], places)
 
     def forward(self, points: Tensor) -> Radiance:
         """Density and colour at points (P, 3) of the world."""
         places = self._places(points)
         kept = self._occupied(places).nonzero()[:, 0]
         values = _sample(torch.cat([self.densities, self.colours], dim=1), places[kept])
-        density = self._density(values[:, 0])
+        density = self._density(values[:, 0], places[kept])
         colour = values[:, 1:].sigmoid()
         return Radiance(
             points.new_zeros(len(points)).index_copy(0, kept, density),
@@ -196,8 +208,11 @@ class GridField(RadianceField):
         """
         axis = torch.linspace(-2, 2, self.resolution, device=self.centre.device)
         z, y, x = torch.meshgrid(axis, axis, axis, indexing="ij")
-        nodes = expand(torch.stack([x, y, z], dim=3).view(-1, 3)) * self.scale + self.centre
-        wanted = (density(nodes) * (self.scale / self.density_scale)).clamp(min=EMPTIEST)
+        cube = torch.stack([x, y, z], dim=3).view(-1, 3)
+        nodes = expand(cube) * self.scale + self.centre
+        thinner = _shrunk(cube).clamp(min=EMPTIEST)
+        wanted = density(nodes) * (self.scale / self.density_scale) / thinner
+        wanted = wanted.clamp(min=EMPTIEST)
         value = wanted + torch.log(-torch.expm1(-wanted))  # softplus gives it back
         self.densities.copy_(value.view_as(self.densities))
         self.colours.fill_(math.log(grey / (1 - grey)))
@@ -220,8 +235,9 @@ class GridField(RadianceField):
         dense = softplus(self.densities) * self.density_scale > bound
         self.occupied = max_pool3d(dense.float(), 3, stride=1, padding=1) > 0
 
-    def _density(self, values: Tensor) -> Tensor:
-        return softplus(values) * (self.density_scale / self.scale)
+    def _density(self, values: Tensor, places: Tensor) -> Tensor:
+        """Per world unit, of the grid's values at places of the cube, (P, 3), in [-1, 1]."""
+        return softplus(values) * _shrunk(2 * places) * (self.density_scale / self.scale)
 
     def _places(self, points: Tensor) -> Tensor:
         """Points of the cube, (P, 3), in [-1, 1]: x, y, z."""
@@ -232,6 +248,11 @@ class GridField(RadianceField):
         last = self.resolution - 1
         x, y, z = ((places + 1) / 2 * last).round().long().clamp(0, last).unbind(dim=1)
         return self.occupied[0, 0, z, y, x]
+
+
+def _shrunk(cube: Tensor) -> Tensor:
+    """By what lengths of the world shrink at places of the cube, (P, 3), in [-2, 2]: (P,)."""
+    return (2 - cube.abs().amax(dim=1).clamp(min=1)).square()
 
 
 def _sample(grid: Tensor, places: Tensor) -> Tensor:

@@ -252,3 +252,17 @@ def test_impossible_renderers_are_refused(options, message):
 def test_impossible_grids_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         GridField(**{"centre": torch.zeros(3), "scale": 1.0} | options)
+
+
+@pytest.mark.parametrize("farther", [1.0, 2.0, 5.0])
+def test_density_thins_out_as_lengths_shrink(farther):
+    field = GridField(torch.zeros(3), 2.0, 4)
+    point = torch.tensor([[0.0, 2.0 * farther, 0.0]])
+    inside = field.density(torch.zeros(1, 3))
+    torch.testing.assert_close(field.density(point), inside / farther**2)
+
+
+def test_a_new_grid_hides_little():
+    """What stands before a background of one colour is seen; fog would have to be learnt away."""
+    seen = FieldScene(GridField(torch.zeros(3), 2.0, 8), RENDERER).view(around(), 0)
+    assert 0 < seen.opacity.max() < 0.3
