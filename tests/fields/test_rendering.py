@@ -265,4 +265,4 @@ def test_density_thins_out_as_lengths_shrink(farther):
 def test_a_new_grid_hides_little():
     """What stands before a background of one colour is seen; fog would have to be learnt away."""
     seen = FieldScene(GridField(torch.zeros(3), 2.0, 8), RENDERER).view(around(), 0)
-    assert 0 < seen.opacity.max() < 0.3
+    assert 0 < seen.opacity.max() < 0.5
