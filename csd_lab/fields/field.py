@@ -158,7 +158,7 @@ class GridField(RadianceField):
         self.scale = scale
         self.density_scale = density_scale
         nodes = (resolution, resolution, resolution)
-        self.densities = nn.Parameter(torch.full((1, 1, *nodes), -4.0))
+        self.densities = nn.Parameter(torch.full((1, 1, *nodes), THIN))
         self.colours = nn.Parameter(torch.zeros(1, 3, *nodes))
         self.panorama = Panorama(background_height)
         self.register_buffer("occupied", torch.ones(1, 1, *nodes, dtype=torch.bool))
