@@ -27,7 +27,7 @@ SMALL = (
 )
 EDIT = (
     *("data=world_scene", "method=csd_edit", "prompt=make it sepia", "modality.recipe.steps=60"),
-    "modality.recipe.learning_rate=0.3",
+    "modality.recipe.learning_rate=0.6",
     *("modality.updates.times=2", "modality.updates.fit=2", "modality.updates.last=2"),
     *("trainer.max_steps=2",),
 )
