@@ -16,14 +16,6 @@ MACHINE = re.compile(
 """Absolute paths, and addresses of objects."""
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
-run_each = pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=pytest.mark.slow if path.stem.startswith("03") else ())
-        for path in NOTEBOOKS
-    ],
-    ids=lambda path: path.stem[:2],
-)
 
 
 def code_cells(notebook):
@@ -43,7 +35,8 @@ def test_all_are_there():
     assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03"]
 
 
-@run_each
+@pytest.mark.slow
+@each_notebook
 def test_it_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     for cell in code_cells(notebook):

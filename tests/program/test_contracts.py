@@ -82,6 +82,9 @@ def smallest(method):
         return ("prior=colours", "guidance=classifier_free", "data.size=16"), (8, 3, 16, 16)
     if "windows" in distiller.needs:
         return ("data=world_panorama", "data.width=96"), (1, 4, 16, 24)
+    if "views" in distiller.needs:
+        light = ("field.resolution=8", "modality.recipe.steps=2", "modality.updates.times=1")
+        return ("data=world_scene", "data.count=2", "data.held_out=1", *light), (2, 4, 16, 16)
     return ("data.frames=2",), (2, 4, 16, 16)
 
 
