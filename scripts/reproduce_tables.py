@@ -54,7 +54,12 @@ def video() -> Published:
         "video",
         "Videos",
         "Clips of 8 frames of 64 x 64 pixels, four instructions with one right answer and up to "
-        "three with many for each. `method=dds` is CSD-Edit with the identity kernel.",
+        "three with many for each. `method=dds` is CSD-Edit with the identity kernel. Prompt-to-"
+        "Prompt, FateZero and Pix2Video read captions on the text-to-image prior, and hardly edit "
+        "here: clips that stay as they are agree, too, so look at fidelity first. Each method has "
+        "the best of four scales of text guidance, tried on three other clips "
+        "(`scripts/tune_methods.py`); those of CSD-Edit and Instruct-Pix2Pix had been chosen in "
+        "earlier, larger searches, and came out within 0.2 dB of the best.",
         clips(8, {name: overrides for name, (_, overrides) in VIDEO_METHODS.items()}),
         {name: label for name, (label, _) in VIDEO_METHODS.items()},
         one=(FIDELITY, DIRECTION, *consistency, *COST),
