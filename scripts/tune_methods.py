@@ -3,8 +3,8 @@
     python scripts/tune_methods.py                          # all methods on clips
     python scripts/tune_methods.py --methods sds ip2p
 
-Each scale is tried on three clips that no table shows (--first 1000), on two instructions with one
-right answer and two with many for each. The best has the highest mean of both kinds' PSNR.
+Each scale is tried on three clips that no table shows (--first 1000), on one instruction with one
+right answer and one with many for each. The best has the highest mean of both kinds' PSNR.
 Every finished edit is a line of a file, so that the script goes on where it was.
 """
 
@@ -19,7 +19,7 @@ QUALITY = ("psnr_target", "psnr_answer")
 
 
 def main() -> None:
-    parser = arguments(__doc__, "outputs/tune_methods.jsonl", seeds=1, one=2, many=2)
+    parser = arguments(__doc__, "outputs/tune_methods.jsonl", seeds=1, one=1, many=1)
     parser.set_defaults(first=1000, scenes=3)
     options = parser.parse_args()
     tuned = options.methods or list(VIDEO_METHODS)
