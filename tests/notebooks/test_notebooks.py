@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
-LIMIT = 600 * 1024
+LIMIT = 1024 * 1024
 MACHINE = re.compile(
     r"(?<![\w.])(/(home|root|Users|tmp|work|mnt|opt|usr|var)/|[A-Z]:\\\\|0x[0-9a-f]{6})"
 )
