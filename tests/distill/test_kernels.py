@@ -90,7 +90,8 @@ def test_is_a_positive_semidefinite_symmetric_matrix_with_diagonal_one(kernel, x
 @examples
 @given(x=particles(), offset=st.floats(-100, 100))
 def test_is_translation_invariant(kernel, x, offset) -> None:
-    x = torch.from_numpy(x).double()
+    # on a raster: particles that are all but equal would differ by rounding once they are moved
+    x = (torch.from_numpy(x).double() * 1024).round() / 1024
     here, there = kernel(x), kernel(x + offset)
     torch.testing.assert_close(there.matrix, here.matrix, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(there.repulsion, here.repulsion, rtol=1e-6, atol=1e-9)
