@@ -80,9 +80,10 @@ class Scene(nn.Module, ABC):
         """A camera's whole image, without gradient."""
 
     @final
-    def views(self, cameras: Cameras, ids: Tensor) -> Tensor:
-        """Whole images of the cameras ``ids``, (N,), without gradient: (N, 3, H, W), in [0, 1]."""
-        return torch.stack([self.view(cameras, int(index)).colour for index in ids])
+    def views(self, cameras: Cameras, ids: Tensor | None = None) -> Tensor:
+        """Whole images of the cameras ``ids``, (N,), or of all, without gradient: (N, 3, H, W)."""
+        chosen = range(len(cameras)) if ids is None else ids.tolist()
+        return torch.stack([self.view(cameras, index).colour for index in chosen])
 
     @final
     def rendering(

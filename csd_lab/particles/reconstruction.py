@@ -67,7 +67,7 @@ class Reconstruction(EditModule):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown, torch.arange(len(self.shown)))
+        return self.scene.views(self.shown)
 
     def export_source(self) -> Tensor:
         """The same: nothing is edited."""

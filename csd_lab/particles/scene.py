@@ -109,13 +109,13 @@ class SceneModule(ParticleModule, ABC):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see of the scene, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown, torch.arange(len(self.shown)))
+        return self.scene.views(self.shown)
 
     @final
     @torch.no_grad()
     def export_source(self) -> Tensor:
         """What they saw before the edit, (F, 3, H, W), in [0, 1]."""
-        return self.source_scene.views(self.shown, torch.arange(len(self.shown)))
+        return self.source_scene.views(self.shown)
 
 
 @final

@@ -231,12 +231,12 @@ class TextTo3D(ParticleModule):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see of the scene, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown, torch.arange(len(self.shown)))
+        return self.scene.views(self.shown)
 
     @torch.no_grad()
     def export_source(self) -> Tensor:
         """What they saw before the first step, (F, 3, H, W), in [0, 1]."""
-        return self.source_scene.views(self.shown, torch.arange(len(self.shown)))
+        return self.source_scene.views(self.shown)
 
     def _drawn(self, ids: Tensor) -> OrbitViews:
         return self.views.draw(self.seed, self.global_step, ids)
