@@ -26,7 +26,7 @@ from torch import Tensor
 
 from csd_lab import world
 from csd_lab.build import reconstruction_of
-from csd_lab.compare.statistics import student_estimate
+from csd_lab.compare.statistics import scene_means, student_estimate
 from csd_lab.data.world_capture import cameras_around, pinholes
 from csd_lab.fields import Scene
 
@@ -114,12 +114,15 @@ def main() -> None:
     for chosen in variants(options.overrides):
         seeds = [world.HELD_OUT_SEED + 1000 + k for k in range(options.scenes)]
         rows = [apart(seed, chosen) for seed in track(seeds, " ".join(chosen) or "default")]
-        cells = [student_estimate([row[name] for row in rows]) for name in COLUMNS]
-        table.add_row(
-            " ".join(chosen) or "default",
-            *(f"{cell.mean:.1f} ± {cell.half:.1f}" for cell in cells),
-        )
+        table.add_row(" ".join(chosen) or "default", *(cell(rows, name) for name in COLUMNS))
     Console(width=160).print(table)
+
+
+def cell(rows: list[dict[str, float]], name: str) -> str:
+    """Mean and 95 % interval of a figure over scenes."""
+    found = student_estimate(scene_means([((k,), row[name]) for k, row in enumerate(rows)]))
+    half = "" if len(rows) < 2 else f" ± {found.half:.1f}"
+    return f"{found.mean:.1f}{half}"
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
     python scripts/reproduce_tables.py --table-only       # from the cells that there are
 
 Every finished edit is a line of docs/results/<table>.jsonl. The script can be stopped at any time,
-and goes on where it was. The tables are made of all cells of the first 20 held-out scenes that are
-there, and say of how many edits each figure is.
+and goes on where it was. The tables are made of all cells that are there, and say of how many edits
+each figure is.
 """
 
 import argparse
@@ -31,8 +31,7 @@ from comparison.subjects import scenes as around
 from csd_lab.launch import quiet_libraries
 
 DOCS = Path(__file__).parent.parent / "docs"
-SCENES, SEEDS = 20, 3
-IMAGE_GUIDANCE = (1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
+IMAGE_GUIDANCE = (1.0, 1.4, 1.8, 2.2)
 
 DIRECTION = Column("clip_direction_tiny", "CLIP direction", 3)
 COST = (Column("seconds", "seconds", 1), Column("samples", "network samples", 0))
@@ -136,6 +135,8 @@ def scenes() -> Published:
         many=(AGREEMENT, ANSWER, *shown),
         edits=(2, 1),
         curve=(DIRECTION, FIDELITY),
+        scenes=8,
+        seeds=2,
     )
 
 
@@ -159,8 +160,8 @@ def main() -> None:
     parser.add_argument("--only", choices=TABLES, nargs="+", default=list(TABLES))
     parser.add_argument("--methods", nargs="+", help="do the cells of these alone")
     parser.add_argument("--first", type=int, default=0, help="number of the first scene")
-    parser.add_argument("--scenes", type=int, default=SCENES)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--scenes", type=int, help="how many")
+    parser.add_argument("--seeds", type=int, help="of each edit")
     parser.add_argument(
         "--edits", type=int, nargs=2, metavar=("ONE", "MANY"), help="instructions a scene"
     )
@@ -170,13 +171,20 @@ def main() -> None:
     quiet_libraries()
     tables = {name: make() for name, make in TABLES.items()}
     for name in [] if options.table_only else options.only:
-        plan = tables[name].plan(options.first, options.scenes, options.seeds)
-        if options.methods:
-            plan = plan._replace(methods=[m for m in plan.methods if m in options.methods])
-        if options.edits:
-            plan = plan._replace(first_edits=tuple(options.edits))
+        plan = share(tables[name].plan(), options)
         fill(options.file or cells_of(name), plan, preparation(tables[name], plan))
     write(tables)
+
+
+def share(plan: Plan, options: argparse.Namespace) -> Plan:
+    """The part of a plan that is asked for."""
+    return plan._replace(
+        first=options.first,
+        scenes=options.scenes or plan.scenes - options.first,
+        seeds=options.seeds or plan.seeds,
+        methods=[name for name in plan.methods if name in (options.methods or plan.methods)],
+        first_edits=tuple(options.edits) if options.edits else None,
+    )
 
 
 def cells_of(name: str) -> Path:
@@ -203,7 +211,7 @@ def write(tables: dict[str, Published]) -> None:
     parts = [HEAD.strip()]
     for name, published in tables.items():
         if cells_of(name).is_file():
-            plan = published.plan(0, SCENES, SEEDS)
+            plan = published.plan()
             parts.append(section(published, cells_of(name), plan))
             draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")
     (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")

@@ -8,8 +8,9 @@ follows the gradient of
       + \lambda\, S(\theta),
 
 with R pixels drawn evenly from all images (or from some of them, where a scene renders whole ones),
-and S the scene's own measure of smoothness. What is drawn is a function of (seed, step): a fit that
-goes on from a checkpoint equals one that was never interrupted.
+and S the scene's own measure of smoothness, or an unbiased estimate of it. What is drawn is a
+function of (seed, step): a fit that goes on from a checkpoint equals one that was never
+interrupted.
 """
 
 from collections.abc import Callable, Iterable
@@ -73,7 +74,7 @@ class PixelLoss:
         device = views.images.device
         wanted = views.images[ids.to(device), :, rows.to(device), columns.to(device)]
         error = (seen - wanted.to(seen)).square().sum() * (ranks / (3 * self.rays))
-        return error + self.smoothness * scene.smoothness(), error.detach()
+        return error + self.smoothness * scene.smoothness(generator), error.detach()
 
     def _generator(self, step: int) -> torch.Generator:
         sequence = np.random.SeedSequence((self.seed, step), spawn_key=(STREAM,))
@@ -107,7 +108,7 @@ class SceneFitter(nn.Module):
         self.learning_rate = learning_rate
         self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
         self._optimizer = torch.optim.Adam(
-            self.scene.parameters(), lr=learning_rate, betas=(0.9, 0.99)
+            self.scene.parameters(), lr=learning_rate, betas=(0.9, 0.99), fused=True
         )
 
     def fit(

@@ -90,8 +90,9 @@ class GaussianScene(Scene):
         """Nothing is random."""
         return 0
 
-    def smoothness(self) -> Tensor:
+    def smoothness(self, generator: torch.Generator | None = None) -> Tensor:
         """That of the panorama."""
+        del generator
         return self.panorama.smoothness()
 
     def pixels(

@@ -72,8 +72,12 @@ class Scene(nn.Module, ABC):
         """
 
     @abstractmethod
-    def smoothness(self) -> Tensor:
-        """How much neighbouring parts differ, (), differentiable; 0 where that has no meaning."""
+    def smoothness(self, generator: torch.Generator | None = None) -> Tensor:
+        """How much neighbouring parts differ, (), differentiable; 0 where that has no meaning.
+
+        Args:
+            generator: draws, on the CPU, a part by which it is estimated; None: all is looked at.
+        """
 
     @abstractmethod
     def view(self, cameras: Cameras, index: int) -> View:
@@ -138,9 +142,9 @@ class FieldScene(Scene):
         rays = self._here(cameras.rays(ids, rows, columns))
         return self.renderer(self.field, rays, None if noise is None else noise.to(rays.origins))
 
-    def smoothness(self) -> Tensor:
+    def smoothness(self, generator: torch.Generator | None = None) -> Tensor:
         """That of the field."""
-        return self.field.smoothness()
+        return self.field.smoothness(generator)
 
     @torch.no_grad()
     def view(self, cameras: Cameras, index: int) -> View:

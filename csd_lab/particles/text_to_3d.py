@@ -194,7 +194,7 @@ class TextTo3D(ParticleModule):
 
     def take_shapes(self, state: Mapping[str, Tensor]) -> None:
         """Have a grid of as many nodes as that of a checkpoint."""
-        self._grid.refine(state["scene.field.densities"].shape[-1])
+        self._grid.refine(state["scene.field.values"].shape[-1])
 
     def render(self, ids: Tensor) -> Tensor:
         """Latents of what the step's cameras ``ids`` see, (N, C, h, w)."""

@@ -43,6 +43,8 @@ class Published(NamedTuple):
         curve: metrics along x and y of its picture.
         points: of each line of the picture, its label and the methods that it goes through; none:
             every method is a point.
+        scenes: how many there are.
+        seeds: of each edit.
     """
 
     name: str
@@ -55,12 +57,13 @@ class Published(NamedTuple):
     edits: tuple[int, int]
     curve: tuple[Column, Column]
     points: Mapping[str, Sequence[str]] = {}
+    scenes: int = 20
+    seeds: int = 3
 
-    def plan(self, first: int, scenes: int, seeds: int) -> Plan:
-        """Which cells there are."""
-        return Plan(
-            first, scenes, seeds, list(self.subject.methods), self.subject.edits_of, *self.edits
-        )
+    def plan(self) -> Plan:
+        """All cells."""
+        methods = list(self.subject.methods)
+        return Plan(0, self.scenes, self.seeds, methods, self.subject.edits_of, *self.edits)
 
 
 def section(published: Published, cells: Path, plan: Plan) -> str:

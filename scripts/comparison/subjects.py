@@ -99,9 +99,16 @@ ABLATIONS: Labelled = {
 }
 
 
+FEWER_UPDATES = (
+    "trainer.max_steps=30",
+    "optimizer.optimizer.lr=3.0",
+    "modality.updates.times=6",
+)
+"""A quarter of the network samples that are the default, for .2 dB less on a scene of 48 views."""
+
 SCENE_METHODS: Labelled = {
-    "csd_edit_best": ("CSD-Edit", ()),
-    "identity": ("CSD-Edit without a kernel", ("kernel=identity",)),
+    "csd_edit_best": ("CSD-Edit", FEWER_UPDATES),
+    "identity": ("CSD-Edit without a kernel", (*FEWER_UPDATES, "kernel=identity")),
     "in2n": ("Instruct-NeRF2NeRF", ("method=in2n",)),
     "ip2p": ("Instruct-Pix2Pix, each view", ("method=ip2p",)),
 }

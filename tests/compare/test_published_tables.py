@@ -31,12 +31,14 @@ def published() -> Published:
         edits=(1, 0),
         curve=(Column("seconds", "seconds", 1), Column("psnr_target", "PSNR, dB", 2)),
     )
+        scenes=len(SCENES),
+        seeds=1,
 
 
 @pytest.fixture
 def cells(tmp_path):
     """Every method on six scenes that differ more than the methods do; one takes longer."""
-    plan = published().plan(0, len(SCENES), 1)
+    plan = published().plan()
 
     def figures(cell: Cell) -> dict[str, float]:
         number = (cell.scene * 7919) % 13

@@ -27,7 +27,7 @@ class Solid(RadianceField):
     def background(self, directions: Tensor) -> Tensor:
         return torch.ones_like(directions)
 
-    def smoothness(self) -> Tensor:
+    def smoothness(self, generator: torch.Generator | None = None) -> Tensor:
         return torch.zeros(())
 
 

@@ -23,6 +23,7 @@ from csd_lab.fields import (
     normals,
     orbit,
 )
+from csd_lab.fields.field import SLABS
 
 RENDERER = Renderer(0.1, 50.0, 6.0, 8, 8)
 
@@ -43,7 +44,7 @@ class Slope(RadianceField):
     def background(self, directions):
         return torch.zeros_like(directions)
 
-    def smoothness(self):
+    def smoothness(self, generator=None):
         return self.slope.square().sum()
 
 
@@ -149,7 +150,7 @@ def test_what_one_node_that_stands_out_costs_and_its_gradient():
     found = Smoothness(0.5)(FieldScene(field, RENDERER), looks)
     share = 3 * 2 / (n**2 * (n - 1))
     assert found.item() == pytest.approx(0.5 * 2 * share * v**2)
-    (gradient,) = torch.autograd.grad(found, field.densities)
+    (gradient,) = torch.autograd.grad(found, field.values)
     assert gradient[0, 0, 2, 2, 2].item() == pytest.approx(0.5 * 2 * share * 2 * v)
 
 
@@ -196,3 +197,18 @@ def test_nothing_is_evaluated_for_a_weight_of_0_or_without_an_image():
 def test_impossible_regularisers_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("resolution", [2, 5, 11, 16])
+def test_slabs_of_a_grid_estimate_its_smoothness_without_bias(resolution, monkeypatch):
+    field = GridField(torch.zeros(3), 1.0, resolution, background_height=2)
+    torch.nn.init.normal_(field.values, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(field.panorama.pixels, generator=torch.Generator().manual_seed(1))
+    whole = field.smoothness()
+    estimates = []
+    for slab in range(SLABS):
+        monkeypatch.setattr(torch, "randint", lambda *_, slab=slab, **__: torch.tensor(slab))
+        estimates.append(field.smoothness(torch.Generator()))
+    torch.testing.assert_close(torch.stack(estimates).mean(), whole)
+    gradients = [torch.autograd.grad(each, field.values)[0] for each in (*estimates, whole)]
+    torch.testing.assert_close(torch.stack(gradients[:-1]).mean(dim=0), gradients[-1])

@@ -154,9 +154,9 @@ def test_the_grid_grows_and_the_optimiser_follows():
     field, optimizer = made.scene.field, trainer.optimizers[0]
     (group,) = optimizer.param_groups
     assert [id(p) for p in group["params"]] == [id(p) for p in field.parameters()]
-    assert len(optimizer.state) == 3
+    assert len(optimizer.state) == 2
     taken = {name: int(optimizer.state[p]["step"]) for name, p in field.named_parameters()}
-    assert taken == {"densities": 1, "colours": 1, "panorama.pixels": 3}
+    assert taken == {"values": 1, "panorama.pixels": 3}
 
 
 @pytest.mark.parametrize("half", [2, 3, 4])

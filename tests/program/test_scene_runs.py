@@ -130,7 +130,7 @@ class Card(Scene):
         one = torch.ones(len(ids))
         return Rendering(self.colour.expand(len(ids), 3), one, one, one[:, None], one[:, None])
 
-    def smoothness(self):
+    def smoothness(self, generator=None):
         return torch.zeros(())
 
     def view(self, cameras, index) -> View:
