@@ -30,9 +30,9 @@ def published() -> Published:
         many=(Column("agreement", "agreement", 2),),
         edits=(1, 0),
         curve=(Column("seconds", "seconds", 1), Column("psnr_target", "PSNR, dB", 2)),
-    )
         scenes=len(SCENES),
         seeds=1,
+    )
 
 
 @pytest.fixture
