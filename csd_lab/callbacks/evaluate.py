@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import artefact, edit_data, with_flow
+from csd_lab.callbacks.result import measurable
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.files import atomic_path
 from csd_lab.metrics import ArtefactMetric, MetricSuite
@@ -41,7 +41,7 @@ class Evaluate(pl.Callback):
             return
         with first_rank_alone(trainer) as first:
             if first:
-                result = with_flow(artefact(trainer, pl_module), edit_data(trainer), pl_module)
+                result = measurable(trainer, pl_module)
                 values = self.suite.evaluate(result)
                 for logger in trainer.loggers:
                     logger.log_metrics(values, step=trainer.global_step - 1)
@@ -49,7 +49,7 @@ class Evaluate(pl.Callback):
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write metrics.json: the figures (null where undefined), and why others are not there."""
-        result = with_flow(artefact(trainer, pl_module), edit_data(trainer), pl_module)
+        result = measurable(trainer, pl_module)
         values = self.suite.evaluate(result)
         content = {
             "steps": trainer.global_step,

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from csd_lab.baselines import ScheduledSampler, sample_images
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import artefact, edit_data
+from csd_lab.callbacks.result import artefact, edit_data, known
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.data import EditData, write_image, write_video
 from csd_lab.distill import particle_noise
 from csd_lab.metrics.answers import answer_frames
-from csd_lab.particles import VideoParticles
+from csd_lab.particles import EditModule, VideoParticles
 from csd_lab.report import contact_sheet, side_by_side
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact
@@ -52,7 +52,8 @@ class Preview(pl.Callback):
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         result = artefact(trainer, pl_module)
         path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"
-        rows = {"source": result.task.source, "edited": result.edited}
+        before, after = _called(pl_module)
+        rows = {before: result.task.source, after: result.edited}
         write_image(path, contact_sheet(rows, title=f"step {trainer.global_step}"))
 
 
@@ -80,8 +81,9 @@ class WriteMedia(pl.Callback):
         folder = RunFolder(trainer.default_root_dir)
         result = artefact(trainer, pl_module)
         task = result.task
-        rows = {SOURCE: task.source, **self._alone(trainer, pl_module, result)}
-        rows[EDITED if len(task.source) == 1 else "edited together"] = result.edited
+        before, after = (SOURCE, EDITED) if len(task.source) == 1 else _called(pl_module)
+        rows = {before: task.source, **self._alone(trainer, pl_module, result)}
+        rows[after] = result.edited
         if task.targets is not None:
             rows[ANSWER] = answer_frames(result)
         if len(task.source) == 1:
@@ -111,6 +113,10 @@ class WriteMedia(pl.Callback):
         noise = particle_noise(self.alone.seed, 0, ids, shape, self.alone.noise).to(frames)
         edited = sample_images(self.alone, prior, frames, result.task.instruction, noise)
         return {"each frame alone": data.restore(edited.float().cpu())}
+
+
+def _called(module: pl.LightningModule) -> tuple[str, str]:
+    return known(module, EditModule).called
 
 
 def _write_images(folder: RunFolder, data: EditData, rows: Mapping[str, Tensor]) -> None:

@@ -1,33 +1,26 @@
 """The present result of a run, at the size that its source has."""
 
+from typing import TypeVar
+
 import pytorch_lightning as pl
 import torch
 
 from csd_lab.data import EditData, SceneData
 from csd_lab.fields import flow
-from csd_lab.particles import EditModule, ParticleModule, Reconstruction, SceneModule
+from csd_lab.particles import EditModule, OfScene
 from csd_lab.types import Artefact
 
-
-def particle_module(module: pl.LightningModule) -> ParticleModule:
-    """The module, known to be one of particles.
-
-    Raises:
-        TypeError: if it is of another kind.
-    """
-    if not isinstance(module, ParticleModule):
-        raise TypeError(f"module must be a ParticleModule, got {type(module).__name__}.")
-    return module
+Module = TypeVar("Module", bound=EditModule)
 
 
-def edit_module(module: pl.LightningModule) -> EditModule:
-    """The module, known to have a result.
+def known(module: pl.LightningModule, kind: type[Module]) -> Module:
+    """The module, known to be of a kind.
 
     Raises:
-        TypeError: if it is of another kind.
+        TypeError: if it is of another one.
     """
-    if not isinstance(module, EditModule):
-        raise TypeError(f"module must be an EditModule, got {type(module).__name__}.")
+    if not isinstance(module, kind):
+        raise TypeError(f"module must be of {kind.__name__}, got {type(module).__name__}.")
     return module
 
 
@@ -50,7 +43,7 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
         TypeError: if the trainer holds other data, or the module is of another kind.
     """
     data = edit_data(trainer)
-    edit = edit_module(module)
+    edit = known(module, EditModule)
     task = data.task._replace(windows=data.windows)
     edited = edit.export().float().cpu()
     if data.detail != "residual":
@@ -61,10 +54,19 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
 @torch.no_grad()
 def with_flow(result: Artefact, data: EditData, module: pl.LightningModule) -> Artefact:
     """A result with how its frames see one another, where they are views of a scene."""
-    if not isinstance(data, SceneData) or not isinstance(module, SceneModule | Reconstruction):
+    if not isinstance(data, SceneData) or not isinstance(module, OfScene):
         return result
     cameras = data.capture.cameras.select(data.shown_ids)  # of the size that the user gave
-    views = [module.scene.view(cameras, index) for index in range(len(cameras))]
+    views = [module.result.view(cameras, index) for index in range(len(cameras))]
     depth = torch.stack([view.depth for view in views]).cpu()
     opacity = torch.stack([view.opacity for view in views]).cpu()
     return result._replace(flow=flow(cameras, depth, opacity))
+
+
+def measurable(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
+    """What metrics are given: :func:`artefact`, and of scenes how its frames see one another.
+
+    Raises:
+        TypeError: if the trainer holds other data, or the module is of another kind.
+    """
+    return with_flow(artefact(trainer, module), edit_data(trainer), module)

@@ -13,7 +13,7 @@ from rich.progress import track
 from csd_lab.data import write_mesh, write_points, write_video
 from csd_lab.fields import Cameras, FieldScene, Scene, View, bounds_of, camera_path, points_seen
 from csd_lab.fields.surface import surface
-from csd_lab.particles import Reconstruction, SceneModule
+from csd_lab.particles import OfScene
 from csd_lab.report import DepthClip, colour_depths, side_by_side
 from csd_lab.run_folder import RunFolder
 
@@ -63,7 +63,7 @@ class WriteScene(pl.Callback):
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the files, in place of those that a former part of the run has left."""
-        if not isinstance(pl_module, SceneModule | Reconstruction):
+        if not isinstance(pl_module, OfScene):
             return
         folder = RunFolder(trainer.default_root_dir)
         for path in folder.of_scene:
@@ -72,14 +72,11 @@ class WriteScene(pl.Callback):
         self._write_points(folder, pl_module)
         self._write_mesh(folder, pl_module)
 
-    def _write_videos(self, folder: RunFolder, module: SceneModule | Reconstruction) -> None:
+    def _write_videos(self, folder: RunFolder, module: OfScene) -> None:
         if self.frames is None:
             return
-        path = camera_path(module.cameras, self.frames)
-        scenes = {"scene": module.scene}
-        if isinstance(module, SceneModule):
-            scenes = {"source": module.source_scene, "edited": module.scene}
-        flights = {label: _flight(scene, path, label) for label, scene in scenes.items()}
+        path = camera_path(module.around, self.frames)
+        flights = {label: _flight(scene, path, label) for label, scene in module.scenes.items()}
         colours = {label: torch.stack([v.colour for v in f]) for label, f in flights.items()}
         write_video(folder.path, side_by_side(colours), self.fps)
         depths = {
@@ -91,24 +88,24 @@ class WriteScene(pl.Callback):
         }
         write_video(folder.depth, side_by_side(colour_depths(depths)), self.fps)
 
-    def _write_points(self, folder: RunFolder, module: SceneModule | Reconstruction) -> None:
+    def _write_points(self, folder: RunFolder, module: OfScene) -> None:
         if self.points is None:
             return
-        points = points_seen(module.scene, module.cameras, self.points, self.agree)
+        points = points_seen(module.result, module.around, self.points, self.agree)
         if not len(points.places):
             log.info("no points: no %d other views agree on anything opaque", self.agree)
             return
         write_points(folder.points, points)
         log.info("%s: %d points", folder.points.name, len(points.places))
 
-    def _write_mesh(self, folder: RunFolder, module: SceneModule | Reconstruction) -> None:
+    def _write_mesh(self, folder: RunFolder, module: OfScene) -> None:
         if self.mesh is None:
             return
-        scene = module.scene
+        scene = module.result
         if not isinstance(scene, FieldScene):
             log.info("no mesh: %s has no density to find a surface of", type(scene).__name__)
             return
-        bounds = bounds_of(module.cameras)
+        bounds = bounds_of(module.around)
         mesh = surface(scene.field, bounds.centre, bounds.scale, self.mesh)
         if mesh is None:
             log.info("no mesh: the density is nowhere high enough, or everywhere")

@@ -5,8 +5,9 @@ from typing import Any, final
 import pytorch_lightning as pl
 
 from csd_lab.callbacks.every import check_every, is_turn
-from csd_lab.callbacks.result import particle_module
+from csd_lab.callbacks.result import known
 from csd_lab.distill import Radial, kernelized_stein_discrepancy
+from csd_lab.particles import ParticleModule
 from csd_lab.priors import GaussianMixture
 from csd_lab.types import Blend
 
@@ -32,7 +33,7 @@ class SteinDiscrepancy(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Refuse priors whose density is unknown."""
         del trainer
-        prior = particle_module(pl_module).prior
+        prior = known(pl_module, ParticleModule).prior
         if not isinstance(prior, GaussianMixture):
             raise TypeError(
                 f"the Stein discrepancy needs a prior with an exact score, such as prior=colours; "
@@ -44,7 +45,7 @@ class SteinDiscrepancy(pl.Callback):
     ) -> None:
         """Log the discrepancy of the particles of this step."""
         del args
-        module = particle_module(pl_module)
+        module = known(pl_module, ParticleModule)
         prior = module.prior
         if not is_turn(trainer.global_step, self.every) or not isinstance(prior, GaussianMixture):
             return

@@ -23,7 +23,7 @@ from wandb.sdk.lib.runid import generate_id
 from csd_lab.callbacks.evaluate import Evaluate
 from csd_lab.callbacks.page import PACKAGES
 from csd_lab.run_folder import RunFolder
-from csd_lab.tracking.identity import PLOTS, SHEET, STEP, VIDEO, identity, keep_id, shortened
+from csd_lab.tracking.identity import STEP, identity, keep_id, shortened, shown
 from csd_lab.tracking.server import NOBODY, Mode, decide_mode
 
 MODES = ("online", "offline", "disabled", "shared")
@@ -33,6 +33,10 @@ FINISH_SECONDS = 600.0
 
 FLUSH_SECONDS = 1.0
 """How much of a killed run may be lost."""
+
+
+KINDS = {".mp4": wandb.Video, ".png": wandb.Image, ".glb": wandb.Object3D}
+"""What wandb shows files as, by how their names end."""
 
 
 @final
@@ -275,15 +279,8 @@ def _figures(folder: RunFolder) -> dict[str, float]:
 
 
 def _media(folder: RunFolder) -> dict[str, Any]:
-    """The videos and pictures that there are."""
-    media: dict[str, Any] = {}
-    if folder.side_by_side.is_file():
-        media[VIDEO] = wandb.Video(str(folder.side_by_side), format="mp4")
-    if folder.contact_sheet.is_file():
-        media[SHEET] = wandb.Image(str(folder.contact_sheet))
-    for plot in sorted(folder.plots.glob("*.png")):
-        media[f"{PLOTS}/{plot.stem}"] = wandb.Image(str(plot))
-    return media
+    """The videos, pictures and surfaces that there are."""
+    return {name: KINDS[file.suffix](str(file)) for name, file in shown(folder).items()}
 
 
 def _loggers_here(trainer: pl.Trainer) -> list[WandbLog]:

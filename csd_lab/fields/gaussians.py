@@ -117,13 +117,7 @@ class GaussianScene(Scene):
     @torch.no_grad()
     def view(self, cameras: Cameras, index: int) -> View:
         """A camera's whole image."""
-        seen = self.rendering(cameras, index)
-        size = (cameras.height, cameras.width)
-        return View(
-            seen.colour.T.reshape(3, *size).clamp(0, 1),
-            seen.depth.view(size),
-            seen.opacity.view(size),
-        )
+        return View.of([self.rendering(cameras, index)], cameras)
 
     def _images(self, cameras: Cameras, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Colours (K, H, W, 3) before the panorama, depths along rays, opacities (K, H, W)."""

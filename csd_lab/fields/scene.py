@@ -1,7 +1,8 @@
 """A scene that can be looked at: whatever it is made of, cameras see colours, depths, opacities."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, final
+from collections.abc import Sequence
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,14 @@ class View(NamedTuple):
     colour: Tensor
     depth: Tensor
     opacity: Tensor
+
+    @classmethod
+    def of(cls, parts: Sequence[Rendering], cameras: Cameras) -> Self:
+        """A camera's image from what its rays see, row by row, in consecutive parts."""
+        size = (cameras.height, cameras.width)
+        colour = torch.cat([part.colour for part in parts]).T.reshape(3, *size).clamp(0, 1)
+        depth = torch.cat([part.depth for part in parts]).view(size)
+        return cls(colour, depth, torch.cat([part.opacity for part in parts]).view(size))
 
 
 class Scene(nn.Module, ABC):
@@ -151,13 +160,7 @@ class FieldScene(Scene):
         """A camera's whole image, in chunks of rays."""
         rays = self._here(cameras.image_rays(index))
         chunks = zip(*(each.split(self.renderer.chunk) for each in rays), strict=True)
-        parts = [self.renderer(self.field, Rays(*chunk)) for chunk in chunks]
-        size = (cameras.height, cameras.width)
-        return View(
-            torch.cat([part.colour for part in parts]).T.reshape(3, *size).clamp(0, 1),
-            torch.cat([part.depth for part in parts]).view(size),
-            torch.cat([part.opacity for part in parts]).view(size),
-        )
+        return View.of([self.renderer(self.field, Rays(*chunk)) for chunk in chunks], cameras)
 
     def _here(self, rays: Rays) -> Rays:
         """Rays on the field's device."""

@@ -4,7 +4,7 @@ from csd_lab.particles.base import OptimizerFactory, ParticleModule, Step
 from csd_lab.particles.canvas import CanvasParticles
 from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
 from csd_lab.particles.latents import LatentParticles
-from csd_lab.particles.module import EditModule
+from csd_lab.particles.module import EditModule, OfScene
 from csd_lab.particles.recipe import SceneRecipe, exponential_decay
 from csd_lab.particles.reconstruction import Reconstruction
 from csd_lab.particles.scene import SceneModule, SceneParticles
@@ -18,6 +18,7 @@ __all__ = [
     "EditModule",
     "Growth",
     "LatentParticles",
+    "OfScene",
     "OptimizerFactory",
     "ParticleModule",
     "Reconstruction",

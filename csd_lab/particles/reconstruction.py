@@ -1,6 +1,6 @@
 """Reconstruction: a scene is fitted to the views of a capture; see ``fields/fitting.py``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from csd_lab.fields import Cameras, PosedViews
-from csd_lab.particles.module import EditModule
+from csd_lab.fields import Cameras, PosedViews, Scene
+from csd_lab.particles.module import EditModule, OfScene
 from csd_lab.particles.recipe import SceneRecipe
 
 
 @final
-class Reconstruction(EditModule):
+class Reconstruction(EditModule, OfScene):
     """A scene that learns to show the views of a capture.
 
     Args:
@@ -26,6 +26,7 @@ class Reconstruction(EditModule):
     """
 
     images: Tensor
+    called = ("captured", "reconstructed")
 
     def __init__(
         self,
@@ -63,6 +64,16 @@ class Reconstruction(EditModule):
             return optimizer
         schedule = {"scheduler": self._scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    @property
+    def around(self) -> Cameras:
+        """The capture's cameras."""
+        return self.cameras
+
+    @property
+    def scenes(self) -> Mapping[str, Scene]:
+        """The scene alone."""
+        return {"scene": self.scene}
 
     @torch.no_grad()
     def export(self) -> Tensor:

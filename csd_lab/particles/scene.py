@@ -11,6 +11,7 @@ baseline this is DreamFusion's SDS (Poole et al. 2022, arXiv 2209.14988).
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, final
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
 from csd_lab.particles.base import ParticleModule
+from csd_lab.particles.module import OfScene
 from csd_lab.particles.recipe import SceneRecipe
 from csd_lab.types import Conditioning
 
@@ -26,7 +28,7 @@ STREAM = 0x76696577
 """Keeps the randomness of renderings apart from others of the same seed."""
 
 
-class SceneModule(ParticleModule, ABC):
+class SceneModule(ParticleModule, OfScene, ABC):
     """A captured scene under a prior: its views are the particles.
 
     Args:
@@ -73,6 +75,16 @@ class SceneModule(ParticleModule, ABC):
     @abstractmethod
     def scene(self) -> Scene:
         """The scene as it is now."""
+
+    @property
+    def around(self) -> Cameras:
+        """The capture's cameras."""
+        return self.cameras
+
+    @property
+    def scenes(self) -> Mapping[str, Scene]:
+        """The scene before and after."""
+        return {"source": self.source_scene, "edited": self.scene}
 
     @abstractmethod
     def new_fitter(self) -> SceneFitter:

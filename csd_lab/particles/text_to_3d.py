@@ -36,6 +36,7 @@ from csd_lab.fields import (
     grid_of,
 )
 from csd_lab.particles.base import ParticleModule
+from csd_lab.particles.module import OfScene
 from csd_lab.priors import Prior
 from csd_lab.types import Conditioning, Text
 
@@ -129,7 +130,7 @@ class Growth:
 
 
 @final
-class TextTo3D(ParticleModule):
+class TextTo3D(ParticleModule, OfScene):
     """Makes a scene from a caption.
 
     Args:
@@ -151,6 +152,8 @@ class TextTo3D(ParticleModule):
     Raises:
         ValueError: an argument is not allowed, or the prior or the method is of another kind.
     """
+
+    called = ("at first", "made")
 
     def __init__(
         self,
@@ -227,6 +230,16 @@ class TextTo3D(ParticleModule):
         if self.view_texts is not None:
             prompt = self.view_texts(self.prompt, self._drawn(ids))
         return Conditioning(prompt, negative_prompt=self.negative_prompt)
+
+    @property
+    def around(self) -> Cameras:
+        """The shown cameras."""
+        return self.shown
+
+    @property
+    def scenes(self) -> Mapping[str, Scene]:
+        """The scene alone."""
+        return {"scene": self.scene}
 
     @torch.no_grad()
     def export(self) -> Tensor:

@@ -14,7 +14,8 @@ STEP = "step"
 """The axis of all curves: training steps done before the one that logs."""
 
 VIDEO, SHEET, PLOTS = "side_by_side", "contact_sheet", "plots"
-"""Names of what a run shows; plots are called plots/kernel and so on."""
+PATH, DEPTH, MESH = "path", "depth", "mesh"
+"""Names of what a run shows, on scenes too; plots are called plots/kernel and so on."""
 
 NAME_LETTERS, PROMPT_LETTERS, TAG_LETTERS = 128, 40, 64
 """Longest names and tags that wandb takes, and the prompt's part of a name."""
@@ -22,7 +23,6 @@ NAME_LETTERS, PROMPT_LETTERS, TAG_LETTERS = 128, 40, 64
 SAID = ("method", "kernel", "prompt", "seed")
 ASIDE = ("resume", "logger", "sweep", "hydra")
 """Overrides that a run's name says already, and roots of those that make no other run."""
-
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
@@ -63,6 +63,19 @@ def identity(folder: RunFolder, config: Mapping[str, Any]) -> Identity:
         name=_name(config, choices, status),
         tags=tuple(dict.fromkeys(shortened(str(c), TAG_LETTERS) for c in choices.values())),
     )
+
+
+def shown(folder: RunFolder) -> dict[str, Path]:
+    """The videos, pictures and surfaces that a run has to show, by their names."""
+    files = {
+        VIDEO: folder.side_by_side,
+        SHEET: folder.contact_sheet,
+        PATH: folder.path,
+        DEPTH: folder.depth,
+        MESH: folder.mesh_glb,
+    }
+    plots = {f"{PLOTS}/{plot.stem}": plot for plot in sorted(folder.plots.glob("*.png"))}
+    return {name: file for name, file in files.items() if file.is_file()} | plots
 
 
 def keep_id(folder: RunFolder, new: str) -> str:

@@ -8,7 +8,7 @@ import yaml
 
 from csd_lab.compare.keys import differing_keys
 from csd_lab.compare.results import SECONDS, Metric, RunRecord, load_runs
-from csd_lab.tracking.identity import PLOTS, SHEET, VIDEO, identity
+from csd_lab.tracking.identity import PLOTS, SHEET, VIDEO, identity, shown
 
 CURVES = (
     "gradient_norm",
@@ -32,7 +32,7 @@ class Logged(NamedTuple):
         groups: the sweeps' names; () for all runs of the project.
         metrics: final metrics by name, with what they mean.
         curves: names of scalars over steps.
-        media: names of videos and pictures.
+        media: names of videos, pictures and surfaces.
         settings: dotted keys of wandb's config that differ between the runs.
     """
 
@@ -73,7 +73,7 @@ def logged_by(paths: Iterable[Path]) -> Logged:
         groups=() if "" in groups else tuple(sorted(groups)),
         metrics=metrics,
         curves=tuple(sorted(curves)),
-        media=_media(runs),
+        media=tuple(sorted({name for run in runs for name in shown(run.folder)})),
         settings=_settings(runs),
     )
 
@@ -95,18 +95,6 @@ def _place(run: RunRecord) -> tuple[str, str, str] | None:
         return None
     group = logger.get("group") or identity(run.folder, config).group
     return str(logger.get("entity") or ""), str(logger["project"]), str(group or "")
-
-
-def _media(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """Names of what any run has to show."""
-    names: dict[str, None] = {}
-    for run in runs:
-        if run.folder.side_by_side.is_file():
-            names[VIDEO] = None
-        if run.folder.contact_sheet.is_file():
-            names[SHEET] = None
-        names.update((f"{PLOTS}/{plot.stem}", None) for plot in run.folder.plots.glob("*.png"))
-    return tuple(sorted(names))
 
 
 def _settings(runs: Sequence[RunRecord]) -> tuple[str, ...]:

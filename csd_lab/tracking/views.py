@@ -12,7 +12,7 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
 
 from csd_lab.compare.results import Metric
-from csd_lab.tracking.identity import PLOTS, SHEET, STEP, VIDEO, shortened
+from csd_lab.tracking.identity import DEPTH, MESH, PATH, PLOTS, SHEET, STEP, VIDEO, shortened
 from csd_lab.tracking.logged import Logged
 
 FIDELITY = ("clip_direction", "clip_text", "psnr_answer", "psnr_target", "ssim_target")
@@ -105,6 +105,7 @@ def _sections(logged: Logged) -> Iterator[tuple[str, list[Any]]]:
         "Fidelity against consistency": _scatter(logged),
         "Over steps": [_curve(name) for name in logged.curves],
         "Videos side by side": _gallery([n for n in (VIDEO, SHEET) if n in logged.media]),
+        "Around the scene": _gallery([n for n in (PATH, DEPTH, MESH) if n in logged.media]),
         "What the kernel did": _gallery([n for n in logged.media if n == f"{PLOTS}/kernel"]),
     }
     return ((name, panels) for name, panels in sections.items() if panels)

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 import trimesh
 from test_configs import bind, composed
+from wandb_records import parts
 
 from csd_lab.callbacks import WriteScene
 from csd_lab.data import WorldScene
@@ -115,6 +116,23 @@ def test_a_reconstruction_is_shown_by_itself_and_what_is_not_wanted_is_left_out(
     assert both > 2 * alone
     assert not folder.mesh.exists()
     assert 'href="mesh.ply"' not in folder.report.read_text()
+
+
+def test_what_was_made_from_a_text_is_taken_home_like_a_scene_and_shown_in_wandb(csd_lab, tmp_path):
+    outcome = csd_lab(
+        *("experiment=text_to_3d", "trainer.max_steps=2", "data.views.count=2", "data.frames=4"),
+        *("data.start.depth=50", "modality.growth.nodes=[1.0,1.0]"),
+        *("field.resolution=12", "field.coarse=8", "field.fine=8", "metrics=pixels"),
+        *("callbacks.scene.frames=4", "callbacks.scene.agree=0", "callbacks.scene.mesh=8"),
+        *("logger=wandb", "logger.wandb.mode=offline", "hydra.run.dir=run"),
+    )
+    assert outcome.code == 0, outcome.err
+    folder = RunFolder(tmp_path / "run")
+    check_files(folder, 100_000)
+    assert folder.report.read_text().count("<video") == 3
+    (part,) = parts(folder.root)
+    for name, file in (("path", folder.path), ("depth", folder.depth), ("mesh", folder.mesh_glb)):
+        assert part.media(name).read_bytes() == file.read_bytes()
 
 
 class Card(Scene):
