@@ -8,16 +8,13 @@ are taken within one run; the machine should be otherwise idle.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from comparison.apart import apart, peak_megabytes, say
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from rich.console import Console
@@ -117,18 +114,18 @@ def measure_parts(frames: int, steps: int) -> dict[str, float]:
     return {
         **{name: seconds / steps for name, seconds in watch.seconds.items()},
         "samples": module.prior.samples_evaluated / steps / frames,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "memory": peak_megabytes(),
     }
 
 
 def measure_kernel(particle_count: int) -> dict[str, float]:
     """Seconds and peak memory in MB of kernel and repulsion on particles of 4 x 64 x 64."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_megabytes()
     x = torch.randn(particle_count, 4 * 64 * 64, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
     RBF(Bandwidth())(x)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_megabytes()
     return {"seconds": seconds, "memory": peak, "beyond_start": peak - before}
 
 
@@ -158,13 +155,6 @@ def measure_variants(frames: int, rounds: int) -> dict[str, float]:
     return {name: sorted(values)[len(values) // 2] for name, values in seconds.items()}
 
 
-def apart(function: str, *args: int) -> dict[str, float]:
-    """Call one of the measurements in a process of its own."""
-    command = [sys.executable, __file__, "--only", function, *map(str, args)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def table_of_parts(frames: list[int], steps: int) -> Table:
     """Time by part for several numbers of frames."""
     table = Table(
@@ -179,7 +169,7 @@ def table_of_parts(frames: list[int], steps: int) -> Table:
         title="A step by parts (samples: network samples a particle and step)",
     )
     for count in frames:
-        row = apart("measure_parts", count, steps)
+        row = apart(__file__, "measure_parts", count, steps)
         whole, network, kernel = row["step"], row["network"], row["kernel"]
         table.add_row(
             str(count),
@@ -204,7 +194,7 @@ def table_of_kernel(counts: list[int]) -> Table:
         title="Kernel and repulsion, particles of 4 x 64 x 64",
     )
     for count in counts:
-        row = apart("measure_kernel", count)
+        row = apart(__file__, "measure_kernel", count)
         table.add_row(
             str(count),
             f"{1000 * row['seconds']:.0f}",
@@ -216,7 +206,7 @@ def table_of_kernel(counts: list[int]) -> Table:
 
 def table_of_variants(frames: int, rounds: int) -> Table:
     """The same step done in other ways."""
-    seconds = apart("measure_variants", frames, rounds)
+    seconds = apart(__file__, "measure_variants", frames, rounds)
     plain = next(iter(seconds.values()))
     table = Table("variant", "ms a step", "speed-up", title=f"The same step, {frames} frames")
     for name, value in seconds.items():
@@ -232,7 +222,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.only:
         name, *numbers = options.only
-        print(json.dumps(globals()[name](*map(int, numbers))))
+        say(globals()[name](*map(int, numbers)))
         return
     console = Console()
     console.print(table_of_parts(options.frames, options.steps))

@@ -11,15 +11,12 @@ between tiles, and elsewhere.
 """
 
 import argparse
-import json
-import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from comparison.apart import apart, peak_megabytes, say
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -54,16 +51,11 @@ def picture(height: int, width: int) -> Tensor:
     return image
 
 
-def megabytes() -> float:
-    """Peak memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 @torch.no_grad()
 def measure(width: int, height: int, tile: int) -> dict[str, float]:
     """Seconds of encoding and decoding, and peak memory in MB, at the start and in the end."""
     model, image = prior(tile), picture(height, width)
-    start = megabytes()
+    start = peak_megabytes()
     began = time.perf_counter()
     latents = model.encode(image)
     encoded = time.perf_counter()
@@ -76,16 +68,8 @@ def measure(width: int, height: int, tile: int) -> dict[str, float]:
         "encode": encoded - began,
         "decode": decoded - encoded,
         "start": start,
-        "peak": megabytes(),
+        "peak": peak_megabytes(),
     }
-
-
-def apart(width: int, height: int, tile: int) -> dict[str, float]:
-    """Measure in a process of its own."""
-    command = [sys.executable, __file__, "--only", *map(str, (width, height, tile))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def table_of_sizes(sizes: list[tuple[int, int]], tile: int) -> Table:
@@ -102,7 +86,7 @@ def table_of_sizes(sizes: list[tuple[int, int]], tile: int) -> Table:
         title=f"Encoding and decoding, tiles of {tile} pixels, {torch.get_num_threads()} threads",
     )
     for width, height in sizes:
-        row = apart(width, height, tile)
+        row = apart(__file__, width, height, tile)
         area = width * height / 1e6
         table.add_row(
             f"{width} x {height}",
@@ -191,7 +175,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.only:
-        print(json.dumps(measure(*options.only)))
+        say(measure(*options.only))
         return
     console = Console()
     if options.sizes:

@@ -9,15 +9,12 @@ Every reconstruction runs in a process of its own, so that its peak memory is it
 """
 
 import argparse
-import json
-import subprocess
-import sys
 import time
 from dataclasses import replace
-from resource import RUSAGE_SELF, getrusage
 
 import torch
-from comparison.bench import composed, quiet_trainer
+from comparison.apart import apart, peak_megabytes, say
+from comparison.bench import be_quiet, composed, quiet_trainer
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.progress import track
@@ -78,16 +75,8 @@ def measure(seed: int, overrides: list[str]) -> dict[str, float]:
         "worst": float(elsewhere.min()),
         "depth": 100 * float(((depth - exact).abs() / exact)[near].median()),
         "seconds": seconds,
-        "megabytes": getrusage(RUSAGE_SELF).ru_maxrss / 1024,
+        "megabytes": peak_megabytes(),
     }
-
-
-def apart(seed: int, overrides: list[str]) -> dict[str, float]:
-    """The same in a process of its own."""
-    command = [sys.executable, __file__, "--only", str(seed), *overrides]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return measured
 
 
 def variants(overrides: list[str]) -> list[list[str]]:
@@ -107,14 +96,16 @@ def main() -> None:
     parser.add_argument("--only", type=int, help=argparse.SUPPRESS)
     parser.add_argument("overrides", nargs="*", help="config overrides, of several values each")
     options = parser.parse_args()
+    be_quiet()
     if options.only is not None:
-        print(json.dumps(measure(options.only, options.overrides)))
+        say(measure(options.only, options.overrides))
         return
     table = Table("settings", *COLUMNS.values(), title=f"{options.scenes} scenes of 48 views")
     for chosen in variants(options.overrides):
         seeds = [world.HELD_OUT_SEED + 1000 + k for k in range(options.scenes)]
-        rows = [apart(seed, chosen) for seed in track(seeds, " ".join(chosen) or "default")]
-        table.add_row(" ".join(chosen) or "default", *(cell(rows, name) for name in COLUMNS))
+        name = " ".join(chosen) or "default"
+        rows = [apart(__file__, seed, *chosen) for seed in track(seeds, name)]
+        table.add_row(name, *(cell(rows, column) for column in COLUMNS))
     Console(width=160).print(table)
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from comparison.bench import be_quiet
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
@@ -26,7 +27,6 @@ from rich.table import Table
 
 from csd_lab.build import build
 from csd_lab.composition import config_folder
-from csd_lab.launch import quiet_libraries
 from csd_lab.processes import supervise
 from csd_lab.run_folder import RunFolder
 
@@ -71,7 +71,7 @@ class Clock(pl.Callback):
 
 def measure(text: str, folder: Path) -> Measure:
     """Make a run in the ranks of which this is one."""
-    quiet_libraries()
+    be_quiet()
     config: Any = OmegaConf.create(text)
     data, module, trainer = build(config, RunFolder(folder))
     clock = Clock()

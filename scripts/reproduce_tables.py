@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from comparison.bench import Bench
+from comparison.bench import Bench, be_quiet
 from comparison.cells import Cell, Plan, fill
 from comparison.published import Column, Published, draw, section
 from comparison.subjects import (
@@ -27,8 +27,6 @@ from comparison.subjects import (
 )
 from comparison.subjects import panoramas as wide
 from comparison.subjects import scenes as around
-
-from csd_lab.launch import quiet_libraries
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGE_GUIDANCE = (1.0, 1.4, 1.8, 2.2)
@@ -168,7 +166,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, help="keep cells here, instead of in docs/results")
     parser.add_argument("--table-only", action="store_true", help="do no cells")
     options = parser.parse_args()
-    quiet_libraries()
+    be_quiet()
     tables = {name: make() for name, make in TABLES.items()}
     for name in [] if options.table_only else options.only:
         plan = share(tables[name].plan(), options)

@@ -107,7 +107,7 @@ class DatasetUpdate(SceneModule):
         """Put the last views back, when all steps are done."""
         if self.global_step == self.trainer.max_steps and bool(self.in_hand.any()):
             self._put_back()
-            self._fit(self.updates.last)
+            self._fit(self.updates.last, self.recipe.final_rate)
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:
@@ -133,8 +133,8 @@ class DatasetUpdate(SceneModule):
         self.edited[ids] = self.prior.decode(self.latents[ids])
         self._fit(self.updates.fit)
 
-    def _fit(self, steps: int) -> None:
-        self.fitter.fit(PosedViews(self.edited, self.cameras), steps)
+    def _fit(self, steps: int, final_rate: float | None = None) -> None:
+        self.fitter.fit(PosedViews(self.edited, self.cameras), steps, final_rate)
 
     def render(self, ids: Tensor) -> Tensor:
         """Latents of the views ``ids``, (N, C, h, w)."""

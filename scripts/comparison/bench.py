@@ -1,6 +1,7 @@
 """The networks, built once, and edits by them as `csd-lab` would make them."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from csd_lab.build import module_of
 from csd_lab.callbacks.result import with_flow
 from csd_lab.cli import config_folder
 from csd_lab.data import EditData
+from csd_lab.launch import quiet_libraries
 from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps
@@ -27,6 +29,13 @@ def composed(*overrides: str) -> DictConfig:
     """The default config with these overrides."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose("run", overrides=list(overrides))
+
+
+def be_quiet() -> None:
+    """Keep what libraries say about themselves out of the terminal: scripts have no log for it."""
+    quiet_libraries()
+    logging.getLogger("py.warnings").propagate = False
+    logging.getLogger("py.warnings").addHandler(logging.NullHandler())
 
 
 def quiet_trainer(steps: int, **options: Any) -> pl.Trainer:

@@ -4,9 +4,7 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from csd_lab.launch import quiet_libraries
-
-from .bench import Bench
+from .bench import Bench, be_quiet
 from .cells import Cell, Plan, fill
 from .subjects import Subject
 from .tables import show
@@ -46,7 +44,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 
 def filled(subject: Subject, options: argparse.Namespace) -> Plan:
     """Do the cells that are missing, if that is wanted, and return which there are."""
-    quiet_libraries()
+    be_quiet()
     if unknown := set(options.methods or ()) - set(subject.methods):
         raise SystemExit(
             f"--methods must be some of {', '.join(subject.methods)}; got {', '.join(unknown)} "
