@@ -16,6 +16,9 @@ time from its rendering with some noise (``method=in2n``). Kim et al. 2023 edit 
 together by CSD-Edit (``method=csd_edit``), whose kernel shares their scores, so that what the scene
 is given agrees before it has to. A method that samples all views at once, from noise, edits each by
 itself (``method=ip2p``).
+
+Views in hand at different times see one another only through the scene; of many right answers they
+need not choose the same. With N = V all are in hand at once, and one time is enough.
 """
 
 from dataclasses import asdict, dataclass

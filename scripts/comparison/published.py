@@ -43,6 +43,7 @@ class Published(NamedTuple):
         curve: metrics along x and y of its picture.
         points: of each line of the picture, its label and the methods that it goes through; none:
             every method is a point.
+        told: methods that are compared in words, the first with each other one; none: all.
         scenes: how many there are.
         seeds: of each edit.
     """
@@ -57,6 +58,7 @@ class Published(NamedTuple):
     edits: tuple[int, int]
     curve: tuple[Column, Column]
     points: Mapping[str, Sequence[str]] = {}
+    told: Sequence[str] = ()
     scenes: int = 20
     seeds: int = 3
 
@@ -111,7 +113,8 @@ def _text(estimate: Estimate, digits: int, sign: str = "") -> str:
 
 def _verdicts(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
     """For each method: where the first one is clearly better, worse, or neither."""
-    first, *others = _present(published, rows)
+    present = _present(published, rows)
+    first, *others = [method for method in present if method in (published.told or present)]
     for method in others:
         found: dict[str, list[str]] = {"wins": [], "loses": [], "ties": []}
         for metric, label, digits in columns:

@@ -59,6 +59,12 @@ def verdict(text: str, method: str) -> dict[str, list[str]]:
     return {kind: re.findall(r"(PSNR|seconds)", rest) for kind, rest in parts}
 
 
+def test_those_that_are_told_of_are_compared_in_words(cells):
+    path, plan = cells
+    text = section(published()._replace(told=["worse", "alike"]), path, plan)
+    assert re.findall(r"^- (.*?):", text, re.MULTILINE) == ["Worse against Alike"]
+
+
 def test_who_wins_ties_and_loses_is_told_by_paired_differences(cells):
     path, plan = cells
     text = section(published(), path, plan)
