@@ -1,6 +1,7 @@
 """What a composed config says: looked at before anything is built, and told in a few words."""
 
 import re
+from pydoc import locate
 from typing import get_args
 
 import torch
@@ -8,6 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill.noise import NoiseMode
+from csd_lab.types import EditTask
 
 
 def check(config: DictConfig) -> None:
@@ -104,6 +106,7 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
     return {
         **about,
         "prompt": task.instruction or task.target_caption,
+        **about_captions(config, task),
         **about_regions(config),
         "method": config.choices.method,
         **about_method(config),
@@ -111,6 +114,15 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
         "prior": config.choices.prior,
         **rest,
     }
+
+
+def about_captions(config: DictConfig, task: EditTask) -> dict[str, str]:
+    """What a prior reads that does not take instructions; nothing where one does."""
+    reads = getattr(locate(config.prior._target_), "reads", "caption")
+    if reads == "instruction" or not task.target_caption or not task.instruction:
+        return {}
+    before = f"{task.source_caption} → " if task.source_caption else ""
+    return {"captions": before + task.target_caption}
 
 
 def about_media(data: EditData) -> dict[str, str]:

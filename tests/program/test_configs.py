@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.cli import config_folder
+from csd_lab.settings import about_captions
 
 CHOICES = sorted(
     (path.parent.name, path.stem)
@@ -94,3 +95,11 @@ def test_the_defaults_resolve():
 def test_a_mistyped_key_is_refused():
     with pytest.raises(ConfigCompositionException):
         composed("kernel.bandwith.scale=2")
+
+
+@pytest.mark.parametrize("method", ["prompt_to_prompt", "csd_edit"])
+def test_what_is_asked_for_is_told_in_the_words_that_the_prior_reads(method):
+    config = composed(f"method={method}", "data.frames=2")
+    task = instantiate(config.data).task
+    captions = {"captions": f"{task.source_caption} → {task.target_caption}"}
+    assert about_captions(config, task) == (captions if method == "prompt_to_prompt" else {})
