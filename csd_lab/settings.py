@@ -1,10 +1,10 @@
 """What a composed config says: looked at before anything is built, and told in a few words."""
 
 import re
-from pydoc import locate
 from typing import get_args
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.data import EditData, SceneData, TextScene
@@ -118,7 +118,7 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
 
 def about_captions(config: DictConfig, task: EditTask) -> dict[str, str]:
     """What a prior reads that does not take instructions; nothing where one does."""
-    reads = getattr(locate(config.prior._target_), "reads", "caption")
+    reads = getattr(get_object(config.prior._target_), "reads", "caption")
     if reads == "instruction" or not task.target_caption or not task.instruction:
         return {}
     before = f"{task.source_caption} → " if task.source_caption else ""

@@ -20,10 +20,13 @@ from comparison.cells import Cell, Plan, fill
 from comparison.published import Column, Published, draw, section
 from comparison.subjects import (
     ABLATIONS,
+    CAPTIONS,
     PANORAMA_METHODS,
     SCENE_METHODS,
+    TEXT_METHODS,
     VIDEO_METHODS,
     clips,
+    texts,
 )
 from comparison.subjects import panoramas as wide
 from comparison.subjects import scenes as around
@@ -148,7 +151,34 @@ def scenes() -> Published:
     )
 
 
-TABLES = {"video": video, "panorama": panoramas, "ablations": ablations, "scenes": scenes}
+def scenes_from_texts() -> Published:
+    """Methods that make a scene from a caption."""
+    similarity = Column("clip_text_tiny", "CLIP similarity to the caption", 3)
+    turning = Column("lpips_consecutive_tiny", "LPIPS consecutive", 3)
+    return Published(
+        "text_to_3d",
+        "Scenes from texts",
+        "Twelve views around each scene. The caption of a single object is not all that CLIP sees: "
+        "look at the pictures in the README, too.",
+        texts({name: overrides for name, (_, overrides) in TEXT_METHODS.items()}),
+        {name: label for name, (label, _) in TEXT_METHODS.items()},
+        one=(similarity, Column("clip_consecutive_tiny", "CLIP consecutive", 3), turning, *COST),
+        many=(),
+        edits=(1, 0),
+        curve=(turning, similarity),
+        heads=("Four captions", ""),
+        scenes=len(CAPTIONS),
+        seeds=2,
+    )
+
+
+TABLES = {
+    "video": video,
+    "panorama": panoramas,
+    "ablations": ablations,
+    "scenes": scenes,
+    "text_to_3d": scenes_from_texts,
+}
 
 HEAD = """# Results
 

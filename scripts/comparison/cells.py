@@ -7,7 +7,7 @@ on where it was; files of several shares can be joined.
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from rich.progress import track
@@ -24,6 +24,18 @@ class Cell(NamedTuple):
     seed: int
 
 
+class Edit(Protocol):
+    """What can be asked for."""
+
+    @property
+    def instruction(self) -> str:
+        """In words."""
+
+    @property
+    def many(self) -> bool:
+        """Whether there are many right answers."""
+
+
 class Plan(NamedTuple):
     """Which cells there are.
 
@@ -32,7 +44,7 @@ class Plan(NamedTuple):
         scenes: how many.
         seeds: of each instruction and scene.
         methods: by name.
-        edits_of: the edits that the scene of a seed allows.
+        edits_of: what can be asked for of the scene of a seed.
         one: instructions with one right answer for each scene.
         many: instructions with many for each scene.
         first_edits: how many of these, with one answer and with many, are cells; None: all.
@@ -42,7 +54,7 @@ class Plan(NamedTuple):
     scenes: int
     seeds: int
     methods: Sequence[str]
-    edits_of: Callable[[int], Sequence[world.Edit]]
+    edits_of: Callable[[int], Sequence[Edit]]
     one: int = 4
     many: int = 3
     first_edits: tuple[int, int] | None = None

@@ -43,6 +43,7 @@ class Published(NamedTuple):
         curve: metrics along x and y of its picture.
         points: of each line of the picture, its label and the methods that it goes through; none:
             every method is a point.
+        heads: of the tables for instructions with one right answer and with many.
         told: methods that are compared in words, the first with each other one; none: all.
         scenes: how many there are.
         seeds: of each edit.
@@ -58,6 +59,10 @@ class Published(NamedTuple):
     edits: tuple[int, int]
     curve: tuple[Column, Column]
     points: Mapping[str, Sequence[str]] = {}
+    heads: tuple[str, str] = (
+        "Instructions with one right answer",
+        "Instructions with many right answers",
+    )
     told: Sequence[str] = ()
     scenes: int = 20
     seeds: int = 3
@@ -76,9 +81,8 @@ def section(published: Published, cells: Path, plan: Plan) -> str:
         own = [row for row in rows if row["many"] is many]
         if not own:
             continue
-        answers = "many right answers" if many else "one right answer"
         parts += [
-            f"### Instructions with {answers}",
+            f"### {published.heads[many]}",
             "\n".join(_table(published, own, columns)),
             "\n".join(_verdicts(published, own, columns)),
         ]

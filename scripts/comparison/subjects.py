@@ -15,7 +15,7 @@ from csd_lab.metrics.fidelity import frame_psnr
 from csd_lab.types import Artefact
 
 from .bench import Bench
-from .cells import Cell
+from .cells import Cell, Edit
 from .reconstructions import reconstructed
 
 Overrides = Mapping[str, tuple[str, ...]]
@@ -110,18 +110,39 @@ SCENE_METHODS: Labelled = {
 }
 
 
+CAPTIONS = (
+    "a red ball on grass under a blue sky",
+    "a blue box on snow under an orange sky",
+    "a green cone on sand under a purple sky",
+    "a yellow house on grass at night",
+)
+"""What scenes are made from, in turn."""
+
+TEXT_METHODS: Labelled = {
+    "csd": ("CSD", ()),
+    "sds": ("SDS", ("method=sds",)),
+}
+
+
+class Asked(NamedTuple):
+    """What is asked for of a scene: with an instruction, or with a caption."""
+
+    instruction: str
+    many: bool
+
+
 class Subject(NamedTuple):
     """A comparison.
 
     Attributes:
-        edits_of: the edits that the scene of a seed allows.
+        edits_of: what can be asked for of the scene of a seed.
         do: a cell, by what has loaded the networks: its metrics.
         metrics: to show, each with whether higher is better.
         methods: by name, the one to compare with first.
         overrides: of the config, for all methods.
     """
 
-    edits_of: Callable[[int], Sequence[world.Edit]]
+    edits_of: Callable[[int], Sequence[Edit]]
     do: Callable[[Bench, Cell], dict[str, float]]
     metrics: Mapping[str, bool]
     methods: Overrides
@@ -218,6 +239,27 @@ def scenes(methods: Overrides, reconstructions: Path) -> Subject:
         },
         methods=methods,
         overrides=("data=world_scene",),
+    )
+
+
+def texts(methods: Overrides) -> Subject:
+    """Scenes made from captions."""
+
+    def do(bench: Bench, cell: Cell) -> dict[str, float]:
+        return bench.run(cell.method, cell.seed, settings={"prompt": cell.instruction})
+
+    return Subject(
+        edits_of=lambda seed: [Asked(CAPTIONS[seed % len(CAPTIONS)], many=False)],
+        do=do,
+        metrics={
+            "clip_text_tiny": True,
+            "clip_consecutive_tiny": True,
+            "lpips_consecutive_tiny": False,
+            "seconds": False,
+            "samples": False,
+        },
+        methods=methods,
+        overrides=("experiment=text_to_3d",),
     )
 
 
