@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
+from csd_lab.particles.recipe import bar
 from csd_lab.particles.scene import SceneModule
 
 
@@ -110,7 +111,9 @@ class DatasetUpdate(SceneModule):
         """Put the last views back, when all steps are done."""
         if self.global_step == self.trainer.max_steps and bool(self.in_hand.any()):
             self._put_back()
-            self._fit(self.updates.last, self.recipe.final_rate)
+            views = PosedViews(self.edited, self.cameras)
+            shown = bar("following the edited views", self.global_rank == 0)
+            self.fitter.fit(views, self.updates.last, self.recipe.final_rate, shown)
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:
@@ -134,10 +137,7 @@ class DatasetUpdate(SceneModule):
         if isinstance(self.distiller, Sampler) and not self.distiller.done:
             return  # noise on its way to an image
         self.edited[ids] = self.prior.decode(self.latents[ids])
-        self._fit(self.updates.fit)
-
-    def _fit(self, steps: int, final_rate: float | None = None) -> None:
-        self.fitter.fit(PosedViews(self.edited, self.cameras), steps, final_rate)
+        self.fitter.fit(PosedViews(self.edited, self.cameras), self.updates.fit)
 
     def render(self, ids: Tensor) -> Tensor:
         """Latents of the views ``ids``, (N, C, h, w)."""

@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from csd_lab.fields import Bounds, Cameras, PixelLoss, PosedViews, Scene, SceneFitter, bounds_of
+from csd_lab.fields.fitting import Progress
 from csd_lab.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -21,6 +23,11 @@ log = logging.getLogger(__name__)
 def exponential_decay(optimizer: Optimizer, steps: int, final: float) -> LRScheduler:
     """A learning rate that falls to a share ``final`` of itself within ``steps``, then stays."""
     return LambdaLR(optimizer, lambda step: final ** min(1.0, step / steps))
+
+
+def bar(title: str, show: bool = True) -> Progress:
+    """Goes through steps and shows, on standard error, how far they are."""
+    return partial(track, description=title, console=Console(file=sys.stderr), disable=not show)
 
 
 SceneFactory = Callable[[Bounds], Scene]
@@ -98,12 +105,7 @@ class SceneRecipe:
         if self.reconstruction is not None:
             self._take(fitter.scene, self.reconstruction)
             return
-
-        def bar(steps: Iterable[int]) -> Iterator[int]:
-            console = Console(file=sys.stderr)
-            yield from track(steps, "reconstructing", console=console, disable=not show)
-
-        error = fitter.fit(views, self.steps, self.final_rate, bar)
+        error = fitter.fit(views, self.steps, self.final_rate, bar("reconstructing", show))
         level = -10 * torch.tensor(error).log10()
         log.info("reconstructed in %d steps: %.1f dB on its own pixels", self.steps, level)
 
