@@ -139,13 +139,14 @@ def scenes() -> Published:
         "Scenes",
         "Scenes of 48 views of 64 x 64 pixels, two instructions with one right answer and one with "
         "many for each. All is measured on 24 other views, a path around the scene. All methods "
-        "begin with the same reconstruction, whose seconds are not counted.",
+        "begin with the same reconstruction, whose seconds are not counted, and none was tuned on "
+        f"scenes. {UNLEARNT}",
         around(methods, DOCS.parent / "outputs" / "reconstructions"),
         {name: label for name, (label, _) in SCENE_METHODS.items()},
         one=(FIDELITY, *shown, *COST),
         many=(AGREEMENT, ANSWER, *shown),
         edits=(2, 1),
-        curve=(DIRECTION, FIDELITY),
+        curve=(AGREEMENT, ANSWER),
         scenes=8,
         seeds=2,
     )

@@ -103,7 +103,7 @@ FEWER_STEPS = ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0")
 """Half of the network samples that are the default: fewer than Instruct-NeRF2NeRF takes."""
 
 SCENE_METHODS: Labelled = {
-    "csd_edit_best": ("CSD-Edit, half the steps, 1.5 x as long", FEWER_STEPS),
+    "csd_edit_best": ("CSD-Edit, 30 steps", FEWER_STEPS),
     "identity": ("the same without a kernel", (*FEWER_STEPS, "kernel=identity")),
     "in2n": ("Instruct-NeRF2NeRF", ("method=in2n",)),
     "ip2p": ("Instruct-Pix2Pix, each view", ("method=ip2p",)),
