@@ -30,6 +30,9 @@ from comparison.subjects import (
 )
 from comparison.subjects import panoramas as wide
 from comparison.subjects import scenes as around
+from comparison.tables import rows_of
+
+from csd_lab.compare.statistics import ENOUGH
 
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGE_GUIDANCE = (1.0, 1.4, 1.8, 2.2)
@@ -249,10 +252,13 @@ def write(tables: dict[str, Published]) -> None:
     """Write the page and its pictures, from all cells that are there."""
     parts = [HEAD.strip()]
     for name, published in tables.items():
-        if cells_of(name).is_file():
-            plan = published.plan()
-            parts.append(section(published, cells_of(name), plan))
-            draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")
+        plan = published.plan()
+        scenes = {row["scene"] for row in rows_of(cells_of(name), plan)}
+        if len(scenes) < min(ENOUGH, published.scenes):
+            print(f"{name}: {len(scenes)} of {published.scenes} scenes, too few for a table")
+            continue
+        parts.append(section(published, cells_of(name), plan))
+        draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")
     (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
