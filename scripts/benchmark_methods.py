@@ -15,25 +15,27 @@ import argparse
 from comparison.apart import apart, peak_megabytes, say
 from comparison.bench import Bench, be_quiet
 from comparison.cells import Cell, Plan
-from comparison.subjects import PANORAMA_METHODS, VIDEO_METHODS, Subject, clips, panoramas
+from comparison.subjects import (
+    PANORAMA_METHODS,
+    VIDEO_METHODS,
+    Subject,
+    clips,
+    labels_of,
+    overrides_of,
+    panoramas,
+)
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-
-def overrides_of(labelled: dict[str, tuple[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """Those of each method by its name."""
-    return {name: overrides for name, (_, overrides) in labelled.items()}
-
-
 SUBJECTS: dict[str, tuple[Subject, dict[str, str]]] = {
     "clip": (
-        clips(8, overrides_of(dict(VIDEO_METHODS))),
-        {name: label for name, (label, _) in VIDEO_METHODS.items()},
+        clips(8, overrides_of(VIDEO_METHODS)),
+        labels_of(VIDEO_METHODS),
     ),
     "panorama": (
-        panoramas(256, False, overrides_of(dict(PANORAMA_METHODS))),
-        {name: label for name, (label, _) in PANORAMA_METHODS.items()},
+        panoramas(256, False, overrides_of(PANORAMA_METHODS)),
+        labels_of(PANORAMA_METHODS),
     ),
 }
 

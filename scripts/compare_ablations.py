@@ -9,14 +9,14 @@ that are chosen by this must be chosen on other clips than show their gain: from
 """
 
 from comparison.command import arguments, compare
-from comparison.subjects import ABLATIONS, clips
+from comparison.subjects import ABLATIONS, clips, overrides_of
 
 
 def main() -> None:
     parser = arguments(__doc__, "outputs/compare_ablations.jsonl", seeds=1, one=1, many=1)
     parser.add_argument("--frames", type=int, default=8)
     options = parser.parse_args()
-    variants = {name: overrides for name, (_, overrides) in ABLATIONS.items()}
+    variants = overrides_of(ABLATIONS)
     compare(clips(options.frames, variants), options)
 
 

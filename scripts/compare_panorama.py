@@ -20,11 +20,11 @@ can be stopped at any time and goes on where it was; files of several shares can
 """
 
 from comparison.command import arguments, compare
-from comparison.subjects import METHODS, PANORAMA_METHODS, panoramas
+from comparison.subjects import METHODS, PANORAMA_METHODS, overrides_of, panoramas
 
 VARIANTS = {
     **METHODS,
-    **{name: overrides for name, (_, overrides) in PANORAMA_METHODS.items()},
+    **overrides_of(PANORAMA_METHODS),
     "wide": ("kernel=rbf",),
 }
 

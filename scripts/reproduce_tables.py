@@ -26,6 +26,8 @@ from comparison.subjects import (
     TEXT_METHODS,
     VIDEO_METHODS,
     clips,
+    labels_of,
+    overrides_of,
     texts,
 )
 from comparison.subjects import panoramas as wide
@@ -71,8 +73,8 @@ def video() -> Published:
         "(`scripts/tune_methods.py`); those of CSD-Edit and Instruct-Pix2Pix had been chosen in "
         "earlier, larger searches, and came out within 0.2 dB of the best. VSD trains a network on "
         f"the way, for which these steps are few. {UNLEARNT}",
-        clips(8, {name: overrides for name, (_, overrides) in VIDEO_METHODS.items()}),
-        {name: label for name, (label, _) in VIDEO_METHODS.items()},
+        clips(8, overrides_of(VIDEO_METHODS)),
+        labels_of(VIDEO_METHODS),
         one=(FIDELITY, DIRECTION, *consistency, *COST),
         many=(AGREEMENT, ANSWER, DIRECTION, *consistency),
         edits=(4, 3),
@@ -119,8 +121,8 @@ def ablations() -> Published:
         "ablations",
         "What the parts of CSD-Edit do",
         "The same clips, one instruction of each kind; each row changes one part of the default.",
-        clips(8, {name: overrides for name, (_, overrides) in ABLATIONS.items()}),
-        {name: label for name, (label, _) in ABLATIONS.items()},
+        clips(8, overrides_of(ABLATIONS)),
+        labels_of(ABLATIONS),
         one=(FIDELITY, DIRECTION, SPREAD, *COST),
         many=(AGREEMENT, ANSWER, DIRECTION, SPREAD),
         edits=(1, 1),
@@ -136,7 +138,7 @@ def scenes() -> Published:
         Column("lpips_consecutive_tiny", "LPIPS consecutive", 3),
         Column("warped_rmse", "warped error", 4),
     )
-    methods = {name: overrides for name, (_, overrides) in SCENE_METHODS.items()}
+    methods = overrides_of(SCENE_METHODS)
     return Published(
         "scenes",
         "Scenes",
@@ -145,7 +147,7 @@ def scenes() -> Published:
         "begin with the same reconstruction, whose seconds are not counted, and none was tuned on "
         f"scenes. {UNLEARNT}",
         around(methods, DOCS.parent / "outputs" / "reconstructions"),
-        {name: label for name, (label, _) in SCENE_METHODS.items()},
+        labels_of(SCENE_METHODS),
         one=(FIDELITY, *shown, *COST),
         many=(AGREEMENT, ANSWER, *shown),
         edits=(2, 1),
@@ -164,8 +166,8 @@ def scenes_from_texts() -> Published:
         "Scenes from texts",
         "Twelve views around each scene. The caption of a single object is not all that CLIP sees: "
         "look at the pictures in the README, too.",
-        texts({name: overrides for name, (_, overrides) in TEXT_METHODS.items()}),
-        {name: label for name, (label, _) in TEXT_METHODS.items()},
+        texts(overrides_of(TEXT_METHODS)),
+        labels_of(TEXT_METHODS),
         one=(similarity, Column("clip_consecutive_tiny", "CLIP consecutive", 3), turning, *COST),
         many=(),
         edits=(1, 0),

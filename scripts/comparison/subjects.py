@@ -24,6 +24,17 @@ Overrides = Mapping[str, tuple[str, ...]]
 Labelled = Mapping[str, tuple[str, tuple[str, ...]]]
 """The same, each with what readers are told it is."""
 
+
+def overrides_of(labelled: Labelled) -> Overrides:
+    """Config overrides by name."""
+    return {name: overrides for name, (_, overrides) in labelled.items()}
+
+
+def labels_of(labelled: Labelled) -> dict[str, str]:
+    """What readers are told, by name."""
+    return {name: label for name, (label, _) in labelled.items()}
+
+
 METHODS: Overrides = {
     "csd_edit_best": (),
     "identity": ("kernel=identity",),
