@@ -3,7 +3,7 @@ r"""FateZero: a clip's edit that takes over the attention of its inversion, fram
 Qi et al. 2023, arXiv 2303.09535. All frames are inverted with the source's caption y, and the
 attention :math:`A_k` of inversion's step k is kept. The edit begins with the inverted noise and
 follows DDIM with the target's caption y', its conditional branch alone changed by what was kept at
-the same level of noise:
+the same level of noise (what no step will ask for is not kept):
 
 - cross attention is made from the source's in the first share of the steps
   (:mod:`csd_lab.baselines.alignment`);
@@ -60,6 +60,9 @@ class FateZero(InvertingSampler):
         blend_latents: whether latents are blended, too.
         cache: a folder where attention maps are kept while the method runs; None: in memory.
 
+    Attributes:
+        maps: of the inversion, those that sampling will ask for; None before it.
+
     Raises:
         ValueError: an argument is not allowed.
     """
@@ -77,9 +80,10 @@ class FateZero(InvertingSampler):
         self.edit = edit
         self.blend_latents = blend_latents
         self.cache = None if cache is None else Path(cache).expanduser()
+        self.maps: MapCache | None = None
 
     def invert(self, source: Tensor, source_caption: str, target_caption: str) -> Tensor:
-        """Keeps the latents of all levels, and the attention of each.
+        """Keeps the latents of all levels, and the attention that sampling will ask for.
 
         Raises:
             ValueError: the folder for it has too little room.
@@ -92,8 +96,12 @@ class FateZero(InvertingSampler):
         self._looked_at = mask_places(places, size, coarse_limit(places, size, native))
         limit = max(fine_limit(native), coarse_limit(places, size, native))
         shapes = map_shapes(prior.unet, len(source), size, length, limit)
-        self._maps: MapCache | None = None  # the former one's room comes first
-        maps = MapCache(shapes, self.steps, prior.unet.dtype, self.cache)
+        pages = [
+            {place: shape for place, shape in shapes.items() if self._wants(place, taken)}
+            for taken in reversed(range(self.steps))
+        ]
+        self.maps = None  # the former one's room comes first
+        maps = MapCache(pages, prior.unet.dtype, self.cache)
         self._order = _middle_first(len(source))
 
         def keep(step: int) -> AbstractContextManager[None]:
@@ -102,8 +110,23 @@ class FateZero(InvertingSampler):
         in_order = source[self._order]
         levels = invert(prior, self.scheduler, in_order, source_caption, keep)
         self._source = [level[self._order.argsort()] for level in levels]
-        self._maps = maps
+        self.maps = maps
         return self._source[-1]
+
+    def _wants(self, place: Place, taken: int) -> bool:
+        """Whether the sampling step after so many others asks for the maps of a place."""
+        takes_self = not self.reached(self.edit.self_replace, taken)
+        if not place.cross:
+            return takes_self
+        masked = takes_self or self._blends(taken)
+        looked_at = masked and self._plan.source_words and place in self._looked_at
+        return bool(looked_at) or not self.reached(self.edit.cross_replace, taken)
+
+    def _blends(self, taken: int) -> bool:
+        """Whether the sampling step after so many others blends latents."""
+        begin, end = BLENDED
+        within = self.reached(begin, taken) and not self.reached(end, taken)
+        return self.blend_latents and within and bool(self._plan.source_words)
 
     def _middle(self, branches: int) -> SharedKeys:
         """Keys and values of the middle frame, the first of the call, for each branch."""
@@ -114,10 +137,10 @@ class FateZero(InvertingSampler):
         self, prior: NoisePredictor, x_t: Tensor, conditioning: Conditioning, t: Tensor
     ) -> Tensor:
         """The guided noise of all frames, (F, C, h, w), with the attention of inversion."""
-        assert self._maps is not None  # start has seen to it
+        assert self.maps is not None  # start has seen to it
         branches = self.branches(conditioning)
         hook = InvertedAttention(
-            self._maps,
+            self.maps,
             self.steps - 1 - self.taken,
             len(branches),
             None if self.reached(self.edit.cross_replace) else self._plan,
@@ -132,9 +155,9 @@ class FateZero(InvertingSampler):
         size = (like.shape[2], like.shape[3])
         if not self._plan.source_words:
             return like.new_zeros(len(like), 1, *size)
-        assert self._maps is not None  # start has seen to it
+        assert self.maps is not None  # start has seen to it
         step = self.steps - 1 - self.taken
-        maps = {place: self._maps.get(step, place).to(like.device) for place in self._looked_at}
+        maps = {place: self.maps.get(step, place).to(like.device) for place in self._looked_at}
         return mask_of(attended(maps, self._plan.source_words, size), self.edit.threshold, size)
 
     @torch.no_grad()
@@ -142,9 +165,7 @@ class FateZero(InvertingSampler):
         """What separates the particles from where DDIM's step leads, with its blend of latents."""
         x = residual.x_t
         after = self.advance(residual.delta, t, x)
-        begin, end = BLENDED
-        blended = self.blend_latents and self.reached(begin) and not self.reached(end)
-        if blended and self._plan.source_words:
+        if self._blends(self.taken):
             mask = self._changeable(x)[self._order.argsort()]
             kept = self._source[self.steps - 1 - self.taken]
             after = kept + mask * (after - kept)
@@ -179,7 +200,7 @@ class InvertedAttention(MapHook):
     def wants(self, place: Place) -> bool:
         """Those that are replaced."""
         replaced = self.plan if place.cross else self.changeable
-        return replaced is not None and place in self.cache.shapes
+        return replaced is not None and place in self.cache.pages[self.step]
 
     def edit(self, place: Place, rows: range, maps: Tensor) -> Tensor:
         """The same, with those of the conditional branch made from the source's."""

@@ -14,6 +14,7 @@ from x_{t_N} meets them again but for that difference, which vanishes as N grows
 
 import logging
 import math
+import mmap
 import shutil
 import sys
 import tempfile
@@ -118,20 +119,20 @@ def map_shapes(
     return shapes
 
 
-def map_bytes(shapes: MapShapes, steps: int, dtype: torch.dtype) -> int:
-    """Bytes that a cache takes of maps of these shapes for so many steps."""
-    return steps * dtype.itemsize * sum(map(math.prod, shapes.values()))
+def map_bytes(pages: Sequence[MapShapes], dtype: torch.dtype) -> int:
+    """Bytes that a cache takes of maps of these shapes, a page for each step."""
+    return dtype.itemsize * sum(math.prod(shape) for page in pages for shape in page.values())
 
 
 @final
 class MapCache:
     """Attention maps of several steps, in memory or in files that are mapped into it.
 
-    Files lie in a folder of their own, which goes when the cache does.
+    The files are temporary ones of the system: their room is free again when the cache goes, even
+    if the process is killed.
 
     Args:
-        shapes: of the maps of a step, by place.
-        steps: how many.
+        pages: shapes of the maps by place, for each step.
         dtype: of the maps.
         folder: where the files are to lie; None: in memory.
 
@@ -140,12 +141,11 @@ class MapCache:
     """
 
     def __init__(
-        self, shapes: MapShapes, steps: int, dtype: torch.dtype, folder: Path | None = None
+        self, pages: Sequence[MapShapes], dtype: torch.dtype, folder: Path | None = None
     ) -> None:
-        self.shapes = shapes
+        self.pages = pages
         self.dtype = dtype
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        needed = map_bytes(shapes, steps, dtype)
+        needed = map_bytes(pages, dtype)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             # a mapped file that cannot grow would end the process
@@ -154,41 +154,36 @@ class MapCache:
                     f"cache must be a folder with room for {needed / 1e9:.1f} GB of attention "
                     f"maps; {str(folder)!r} has {free / 1e9:.1f} GB: take another, or fewer frames"
                 )
-            self._folder = tempfile.TemporaryDirectory(prefix="attention-", dir=folder)
         elif needed > LARGE:
             log.warning(
                 "Attention maps take %.1f GB of memory; a cache folder saves it", needed / 1e9
             )
-        self._pages = [self._page(step) for step in range(steps)]
+        self._maps = [self._room(shapes, folder) for shapes in pages]
 
-    def _page(self, step: int) -> dict[Place, Tensor]:
+    def _room(self, shapes: MapShapes, folder: Path | None) -> dict[Place, Tensor]:
         """Room for the maps of a step, one piece of memory or one file."""
-        counts = [math.prod(shape) for shape in self.shapes.values()]
-        if self._folder is None:
+        counts = [math.prod(shape) for shape in shapes.values()]
+        if folder is None or not counts:
             flat = torch.empty(sum(counts), dtype=self.dtype)
         else:
-            name = str(Path(self._folder.name) / f"{step:04d}.maps")
-            flat = torch.from_file(name, shared=True, size=sum(counts), dtype=self.dtype)
-        parts = zip(self.shapes.items(), flat.split(counts), strict=True)
+            with tempfile.TemporaryFile(dir=folder) as file:
+                file.truncate(sum(counts) * self.dtype.itemsize)
+                flat = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=self.dtype)
+        parts = zip(shapes.items(), flat.split(counts), strict=True)
         return {place: part.view(shape) for (place, shape), part in parts}
 
     def put(self, step: int, place: Place, rows: range, maps: Tensor) -> None:
         """Keep the maps of some frames, (B, heads, Q, M)."""
-        self._pages[step][place][rows.start : rows.stop] = maps
+        self._maps[step][place][rows.start : rows.stop] = maps
 
     def get(self, step: int, place: Place) -> Tensor:
         """The maps of all frames, (F, heads, Q, M), on the CPU; not to be written into."""
-        return self._pages[step][place]
+        return self._maps[step][place]
 
     @property
     def nbytes(self) -> int:
         """Bytes that the maps take now."""
-        return sum(part.nbytes for page in self._pages for part in page.values())
-
-    @property
-    def folder(self) -> Path | None:
-        """Where the files are."""
-        return None if self._folder is None else Path(self._folder.name)
+        return sum(part.nbytes for page in self._maps for part in page.values())
 
 
 @final
@@ -205,7 +200,7 @@ class KeepMaps(MapHook):
 
     def wants(self, place: Place) -> bool:
         """Those that the cache has room for."""
-        return place in self.cache.shapes
+        return place in self.cache.pages[self.step]
 
     def edit(self, place: Place, rows: range, maps: Tensor) -> Tensor:
         """Keeps the maps, and changes nothing."""
@@ -309,9 +304,9 @@ class InvertingSampler(ScheduledSampler, ABC):
         return guided
 
     @final
-    def reached(self, share: float) -> bool:
-        """Whether this share of all steps is behind."""
-        return self.taken >= share * self.steps
+    def reached(self, share: float, taken: int | None = None) -> bool:
+        """Whether this share of all steps is behind, after ``taken`` steps (None: those so far)."""
+        return (self.taken if taken is None else taken) >= share * self.steps
 
 
 def captions(conditioning: Conditioning) -> tuple[str, str]:

@@ -91,7 +91,7 @@ ABLATIONS: Labelled = {
     "repulsion_sigma": ("repulsion times b_t", ("method.distiller.repulsion_scale=sigma",)),
     "normalize_n": ("divided by N", ("method.distiller.normalize=n",)),
     "shared_noise": ("one noise for all", ("method.noise=shared",)),
-    "against_noise": ("against the noise (CSD)", ("method=csd",)),
+    "against_noise": ("the added noise for the estimate of the source (CSD)", ("method=csd",)),
     "uniform_t": ("t uniform to 980", ("method.timesteps.final=981",)),
     "uniform_t_to_500": (
         "t uniform to 500",

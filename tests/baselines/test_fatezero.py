@@ -4,7 +4,6 @@ import pytest
 import torch
 from inverted import (
     DDIM,
-    SOURCE,
     check_resumed_run,
     coded,
     edit,
@@ -16,8 +15,8 @@ from inverted import (
 )
 
 from csd_lab.baselines import AttentionEdit, FateZero, PromptToPrompt
+from csd_lab.baselines.attention import attentions
 from csd_lab.distill import ClassifierFree
-from csd_lab.types import Conditioning
 
 PLAIN = AttentionEdit(cross_replace=0, self_replace=0, blend_words=[])
 ALL = AttentionEdit(cross_replace=1, self_replace=1, blend_words=[])
@@ -109,12 +108,29 @@ def test_maps_in_files_give_the_edit_of_maps_in_memory(tiny_sd_folder, tmp_path)
     prior, frames = tiny(tiny_sd_folder), images()
     in_files = make(cache=tmp_path)
     assert torch.equal(edit(in_files, prior, frames), edit(make(), prior, frames))
-    (folder,) = tmp_path.iterdir()
-    assert len(list(folder.iterdir())) == 5
-    in_files.start(prior.encode(frames), torch.zeros(3, 4, 8, 8), Conditioning(SOURCE, SOURCE))
-    assert len(list(tmp_path.iterdir())) == 1  # those of the next run take their place
-    del in_files
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("how", "cross", "own"),
+    [
+        (PLAIN, 0, 0),
+        (ALL, 5, 5),
+        (AttentionEdit(cross_replace=0.4, self_replace=0.8, blend_words=[]), 2, 4),
+        (AttentionEdit(cross_replace=0.4, self_replace=0.8), 4, 4),  # masks are made of cross ones
+    ],
+)
+def test_maps_that_sampling_does_not_ask_for_are_not_kept(tiny_sd_folder, how, cross, own):
+    prior, sampler = tiny(tiny_sd_folder), make(how)
+    edit(sampler, prior, images())
+    kept = {True: 0, False: 0}
+    for page in sampler.maps.pages:
+        for place in page:
+            kept[place.cross] += 1
+    every = attentions(prior.unet)
+    assert kept[True] == cross * sum(place.cross for place in every)
+    assert kept[False] == own * sum(not place.cross for place in every)
+    assert all(sampler.maps.pages[-1].keys() >= page.keys() for page in sampler.maps.pages)
 
 
 @pytest.mark.parametrize("stop", [1, 3])
