@@ -61,7 +61,7 @@ class Regulariser(ABC):
     """Something that a scene should have little of.
 
     Args:
-        weight: >= 0; with 0 nothing is evaluated.
+        weight: >= 0.
 
     Raises:
         ValueError: the weight is out of range.
@@ -73,15 +73,13 @@ class Regulariser(ABC):
         self.weight = weight
 
     @final
-    def __call__(self, scene: Scene, looks: Sequence[Look]) -> Tensor | None:
-        """The weighted sum over the images in hand, (); None where there is nothing to add."""
-        if not self.weight or not looks:
-            return None
+    def __call__(self, scene: Scene, looks: Sequence[Look]) -> Tensor:
+        """The weighted sum over the images in hand, of which there is at least one, ()."""
         return self.weight * self.total(scene, looks)
 
     @abstractmethod
     def total(self, scene: Scene, looks: Sequence[Look]) -> Tensor:
-        """The sum over at least one image, ()."""
+        """The sum over them, ()."""
 
 
 @final

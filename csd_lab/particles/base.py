@@ -170,16 +170,16 @@ class ParticleModule(EditModule, ABC):
     def conditioning(self, ids: Tensor) -> Conditioning:
         """What the prior is conditioned on for these particles."""
 
-    def penalty(self, ids: Tensor, count: int) -> Tensor | None:  # noqa: ARG002
-        """What the modality adds to the loss for its particles ``ids`` of a step: (), or nothing.
+    def penalties(self, ids: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """What the modality adds to the loss for its particles ``ids`` of a step, each () by name.
 
-        Asked for after they were rendered. Summed over ranks, each with ids of its own.
+        Asked for after they were rendered. Summed over ranks, each with ids of its own, all with
+        the same names.
 
         Args:
-            ids: of the rank's particles, (n,).
-            count: N, of all particles of the step.
+            ids: of the rank's particles, (n,); n may be 0.
         """
-        return None
+        return {}
 
     def take_shapes(self, state: Mapping[str, Tensor]) -> None:
         """Give the module's tensors the shapes of a checkpoint's ``state``, before it is loaded."""
@@ -224,8 +224,11 @@ class ParticleModule(EditModule, ABC):
         self.log_dict({**scalars, **distillation.scalars}, batch_size=len(batch))
         own_gradient = distillation.gradient.split([len(ids) for ids in shares])[self.global_rank]
         loss = surrogate_loss(x, own_gradient)
-        if (penalty := self.penalty(mine, len(batch))) is not None:
+        for name, penalty in self.penalties(mine).items():
             loss = loss + penalty
+            mean = penalty.detach() / len(batch)
+            options: dict[str, Any] = {"sync_dist": True, "reduce_fx": "sum"}
+            self.log(f"penalty_{name}", mean, batch_size=len(batch), **options)
         return loss if self.learner is None else loss + self._lesson(self.learner, x, shares, step)
 
     def _lesson(self, learner: Learner, x: Tensor, shares: tuple[Tensor, ...], step: int) -> Tensor:

@@ -212,14 +212,16 @@ class TextTo3D(ParticleModule, OfScene):
             images = interpolate(images, (height, width), mode="bilinear", align_corners=False)
         return self.prior.encode(images)
 
-    def penalty(self, ids: Tensor, count: int) -> Tensor | None:
-        """The regularisers of what was rendered last, summed over the views ``ids``, ()."""
-        del count
+    def penalties(self, ids: Tensor) -> dict[str, Tensor]:
+        """The regularisers of what was rendered last, each summed over the views ``ids``, ()."""
         looks = [self._seen[int(i)] for i in ids]
         self._seen = {}
-        parts = [regulariser(self.scene, looks) for regulariser in self.regularisers.values()]
-        kept = [part for part in parts if part is not None]
-        return torch.stack(kept).sum() if kept else None
+        nothing = torch.zeros((), device=self.device)
+        return {
+            name: regulariser(self.scene, looks) if looks else nothing
+            for name, regulariser in self.regularisers.items()
+            if regulariser.weight
+        }
 
     def source(self, ids: Tensor) -> None:
         """None: the scene is made from nothing."""

@@ -53,8 +53,19 @@ PANELS = (
     Panel("Effective neighbours", "particles", {"effective_neighbours": "neighbours"}),
     Panel("Affinity of different particles", "mean k(x_j, x_i)", {"mean_affinity": "affinity"}),
     Panel("Timestep", "t", {"t": "t"}),
+    Panel(
+        "What the scene is held to",
+        "weighted, mean over particles",
+        {
+            "penalty_sparsity": "sparsity",
+            "penalty_opacity": "opacity",
+            "penalty_orientation": "orientation",
+            "penalty_smoothness": "smoothness",
+        },
+        log=True,
+    ),
 )
-"""What is known of the scalars that distillers log; others get a panel of their own."""
+"""What is known of the scalars that runs log at every step; others get a panel of their own."""
 
 
 def plot_kernels(path: Path | str, matrices: Mapping[int, Any]) -> None:

@@ -180,11 +180,6 @@ def test_a_filled_grid_has_the_density_that_was_asked_for():
     assert 0 < field.density(nodes).max() < 1e-3 * 25 / 2
 
 
-def test_nothing_is_evaluated_for_a_weight_of_0_or_without_an_image():
-    assert Sparsity(0.0)(SCENE, looks_of(OPACITY)) is None
-    assert Sparsity(1.0)(SCENE, []) is None
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

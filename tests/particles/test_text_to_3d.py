@@ -178,19 +178,44 @@ def ranks_end(ranks):
     """What a run of several ranks ends with, in stages, with regularisers."""
     torch.set_num_threads(1)
     sgd = partial(torch.optim.SGD, lr=1.0, momentum=0.9)  # Adam would blow rounding up
-    made, _ = fit(module(optimizer=sgd), [ALL] * 6, devices=ranks, use_distributed_sampler=False)
-    return parameters(made)
+    made, trainer = fit(
+        module(optimizer=sgd), [ALL] * 6, devices=ranks, use_distributed_sampler=False
+    )
+    return parameters(made), penalties_in(trainer)
 
 
-def test_two_processes_end_with_the_result_of_one():
-    one, two = ranks_end(1), supervise(ranks_end, 2, ranks=2)
+def penalties_in(trainer):
+    """What was logged of the regularisers in the last step."""
+    logged = trainer.callback_metrics
+    return {key: float(value) for key, value in logged.items() if key.startswith("penalty_")}
+
+
+def test_two_processes_end_with_the_result_of_one_and_log_the_same():
+    (one, logged), (two, of_both) = ranks_end(1), supervise(ranks_end, 2, ranks=2)
     assert (two - one).abs().max() < 1e-5 * one.abs().max()
+    assert of_both == pytest.approx(logged, rel=1e-4)
+
+
+def test_what_regularisers_cost_a_view_is_logged():
+    _, trainer = fit(module(), [ALL])
+    plain = module()
+    plain.render(ALL)
+    of_all = plain.penalties(ALL)
+    assert penalties_in(trainer) == pytest.approx(
+        {f"penalty_{name}": of_all[name].item() / COUNT for name in EVERYTHING}
+    )
 
 
 def test_a_rank_may_have_no_view():
     made = module()
     made.render(ALL)
-    assert made.penalty(torch.arange(0), COUNT) is None
+    assert made.penalties(torch.arange(0)) == dict.fromkeys(EVERYTHING, torch.zeros(()))
+
+
+def test_regularisers_of_weight_0_are_not_evaluated():
+    made = module(regularisers={"sparsity": Sparsity(0.0), "opacity": OpacityEntropy(1.0)})
+    made.render(ALL)
+    assert list(made.penalties(ALL)) == ["opacity"]
 
 
 def test_each_view_has_its_own_words():
