@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from csd_lab.callbacks.csv_log import read_rows
+from csd_lab.callbacks.csv_log import CsvLog, read_rows
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.particles import ParticleModule
 from csd_lab.report import plot_kernels, plot_scalars
@@ -51,7 +51,8 @@ class KernelDiagnostics(pl.Callback):
         del pl_module
         folder = RunFolder(trainer.default_root_dir)
         for logger in trainer.loggers:
-            logger.save()
+            if isinstance(logger, CsvLog):
+                logger.flush()  # the trainer has it write its last steps only later
         folder.plots.mkdir(parents=True, exist_ok=True)
         if self.matrices:
             plot_kernels(folder.plots / "kernel.png", self.matrices)

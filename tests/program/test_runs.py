@@ -10,6 +10,7 @@ import torch
 from processes import start
 
 from csd_lab.data import read_media
+from csd_lab.report import plot_scalars
 from csd_lab.run_folder import RunFolder
 
 LIGHT = ("experiment=colours", "data.frames=5", "metrics=pixels")
@@ -20,19 +21,22 @@ def latents(folder):
 
 
 def test_a_run_leaves_everything(csd_lab, tmp_path):
-    outcome = csd_lab(*LIGHT, "trainer.max_steps=20", "hydra.run.dir=run")
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=23", "hydra.run.dir=run")
     assert outcome.code == 0, outcome.err
     folder = RunFolder(tmp_path / "run")
     assert len(read_media(folder.edited).frames) == 5
     assert read_media(folder.side_by_side).frames.shape[-1] > 2 * 16
     assert folder.contact_sheet.is_file()
     assert len(list(folder.previews.glob("*.png"))) == 1
-    assert {path.name for path in folder.plots.glob("*.png")} >= {"kernel.png"}
+    assert (folder.plots / "kernel.png").is_file()
     rows = list(csv.DictReader(folder.steps.open()))
-    assert [int(row["step"]) for row in rows] == list(range(20))
+    assert [int(row["step"]) for row in rows] == list(range(23))
+    plot_scalars(tmp_path / "all_steps.png", rows)
+    drawn = (folder.plots / "scalars.png").read_bytes()
+    assert drawn == (tmp_path / "all_steps.png").read_bytes()
     assert all(float(row["ksd"]) >= 0 for row in rows)
     results = json.loads(folder.results.read_text())
-    assert results["steps"] == 20
+    assert results["steps"] == 23
     assert "psnr_answer" in results["metrics"] or "psnr_target" in results["metrics"]
     assert "finished" in folder.report.read_text()
     assert "report.html" in outcome.out
