@@ -25,9 +25,11 @@ from csd_lab.particles import (
     check_route,
     scene_module,
 )
-from csd_lab.particles.base import check_unit_step
+from csd_lab.particles.base import check_clipping, check_unit_step
+from csd_lab.particles.module import check_trainer
 from csd_lab.particles.text_to_3d import check_caption_prior, check_distils, check_regularisers
 from csd_lab.priors import Prior
+from csd_lab.priors.latent_diffusion import choose_device
 from csd_lab.run_folder import RunFolder
 from csd_lab.settings import all_steps, prompts_in_turn
 from csd_lab.types import EditTask
@@ -60,6 +62,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         plugins=[AtomicCheckpoints()],
         logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
     )
+    check_trainer(trainer)
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
     make = instantiate(config.modality)
@@ -74,10 +77,32 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         check_regularisers(make.keywords["regularisers"])
         check_caption_prior(get_object(config.prior._target_))
     rehearse(make.keywords)
+    check_clipping(make.keywords["distiller"], trainer)
     check_sampler(make.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
-    prior: Prior = instantiate(config.prior)
+    prior = prior_of(config, trainer.strategy.root_device)
     return Run(data, module_of(config, data, prior, make), trainer)
+
+
+def prior_of(config: DictConfig, device: torch.device) -> Prior:
+    """The prior, where the trainer computes.
+
+    Args:
+        config: of the run.
+        device: of the trainer.
+
+    Raises:
+        ValueError: if the prior refuses its settings, or is to be somewhere else.
+    """
+    wanted = config.prior.get("device", "auto")
+    if wanted != "auto" and choose_device(wanted).type != device.type:
+        raise ValueError(
+            f"prior.device must be auto, or where the trainer computes, {device.type}, got "
+            f"{wanted!r}; trainer=cpu or trainer.accelerator says where that is."
+        )
+    place = {"device": str(device)} if "device" in config.prior else {}
+    prior: Prior = instantiate(config.prior, **place)
+    return prior
 
 
 def reconstruction_of(data: EditData, make: partial[Reconstruction]) -> Reconstruction:

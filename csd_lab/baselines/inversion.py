@@ -242,8 +242,8 @@ class InvertingSampler(ScheduledSampler, ABC):
         options: Any = self.scheduler.config  # type: ignore[attr-defined]
         if options.clip_sample or options.thresholding:
             raise ValueError(
-                f"sampler must not clip its estimates for {name}, which inverts it: "
-                "sampler.clip_sample=false, sampler.thresholding=false"
+                f"sampler must not clip its estimates for {name}, which inverts it: leave out "
+                "clip_sample and thresholding"
             )
         check_not_compiled(prior.unet)
         attentions(prior.unet)

@@ -148,8 +148,7 @@ class PromptToPrompt(InvertingSampler):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
         super().load_state_dict(state)
-        attention = state["attention"]
-        self._attention = None if attention is None else attention.to(self._source[0].device)
+        self._attention = state["attention"]
 
 
 @final

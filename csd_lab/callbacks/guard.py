@@ -34,14 +34,23 @@ class NonFiniteGuard(pl.Callback):
         finite = _finite(step.residual.delta) & _finite(step.residual.x_t)
         if finite.all():
             finite = _finite(step.distillation.gradient)
-        if finite.all():
-            return
-        particles = ", ".join(str(i) for i in step.ids[~finite].tolist())
-        raise NonFiniteGradientError(
-            f"The gradient of step {step.number} is not finite for particle {particles} "
-            f"(t = {int(step.timestep)}). The last good state is checkpointed; try a smaller "
-            "optimizer.optimizer.lr or guidance.text."
-        )
+        if not finite.all():
+            raise NonFiniteGradientError(
+                f"The gradient of step {step.number} is not finite for particle "
+                f"{_listed(step.ids, finite)} (t = {int(step.timestep)}). The last good state is "
+                "checkpointed; try a smaller optimizer.optimizer.lr or guidance.text."
+            )
+        if step.errors is not None and not step.errors.isfinite().all():
+            raise NonFiniteGradientError(
+                f"What learns from the particles has an error that is not finite in step "
+                f"{step.number}, for particle {_listed(step.ids, step.errors.isfinite())}. The "
+                "last good state is checkpointed; try a smaller learning_rate of the learner."
+            )
+
+
+def _listed(ids: Tensor, finite: Tensor) -> str:
+    """Names of the particles that are not."""
+    return ", ".join(str(i) for i in ids[~finite].tolist())
 
 
 def _check_loss(loss: Tensor, step: int) -> None:

@@ -227,10 +227,11 @@ def squared_distances(x: Tensor) -> Tensor:
         x: centred rows, (N, D): an offset common to all rows costs precision.
 
     Returns:
-        (N, N): symmetric, 0 on the diagonal, >= 0. What rounding alone can produce counts as 0,
-        so that identical rows are at distance 0.
+        (N, N): symmetric, 0 on the diagonal, >= 0, in x's precision, whatever autocast says. What
+        rounding alone can produce counts as 0, so that identical rows are at distance 0.
     """
-    gram = x @ x.T
+    with full_precision(x):
+        gram = x @ x.T
     norms = gram.diagonal()
     sums = norms[:, None] + norms[None, :]
     squared = sums - 2 * gram

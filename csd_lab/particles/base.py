@@ -58,10 +58,14 @@ from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple, final
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -78,7 +82,7 @@ from csd_lab.distill import (
     timestep_generator,
 )
 from csd_lab.distill.noise import NoiseMode
-from csd_lab.particles.module import EditModule
+from csd_lab.particles.module import EditModule, check_trainer
 from csd_lab.priors import Prior
 from csd_lab.types import Conditioning
 
@@ -97,6 +101,7 @@ class Step(NamedTuple):
         timestep: t, shape ().
         residual: what the network gave for each particle.
         distillation: gradient, scalars and kernel.
+        errors: of what learns from the particles, for each of them, (N,); None where nothing does.
     """
 
     number: int
@@ -104,6 +109,7 @@ class Step(NamedTuple):
     timestep: Tensor
     residual: Residual
     distillation: Distillation
+    errors: Tensor | None = None
 
 
 class ParticleModule(EditModule, ABC):
@@ -229,7 +235,15 @@ class ParticleModule(EditModule, ABC):
             mean = penalty.detach() / len(batch)
             options: dict[str, Any] = {"sync_dist": True, "reduce_fx": "sum"}
             self.log(f"penalty_{name}", mean, batch_size=len(batch), **options)
-        return loss if self.learner is None else loss + self._lesson(self.learner, x, shares, step)
+        if self._lessons is None:
+            return loss
+        lesson = self._lesson(self._lessons.learner, x, shares, step)
+        return loss + self._lessons.scaled(lesson, self._scaler)
+
+    @property
+    def _scaler(self) -> GradScaler | None:
+        """What keeps the trainer's gradients from being too small for half precision."""
+        return getattr(self.trainer.precision_plugin, "scaler", None)
 
     def _lesson(self, learner: Learner, x: Tensor, shares: tuple[Tensor, ...], step: int) -> Tensor:
         """The rank's part of the loss by which a learner follows the particles, ()."""
@@ -241,6 +255,7 @@ class ParticleModule(EditModule, ABC):
         )
         errors = learner.errors(x, self.conditioning(mine), noise, torch.tensor(int(draw)))
         of_all = self._of_all(errors.detach(), shares)
+        self._latest = self.latest._replace(errors=of_all)
         self.log("learning_error", of_all.mean(), batch_size=len(of_all))
         return errors.sum() / len(of_all)
 
@@ -249,8 +264,11 @@ class ParticleModule(EditModule, ABC):
         """Have ranks sum their gradients.
 
         Raises:
-            ValueError: if there are several, under another strategy than ddp.
+            ValueError: if there are several, under another strategy than ddp, or the trainer does
+                something else to gradients or numbers than the method allows.
         """
+        check_trainer(self.trainer)
+        check_clipping(self.distiller, self.trainer)
         if self.trainer.world_size == 1:
             return
         model = self.trainer.strategy.model
@@ -355,11 +373,23 @@ class ParticleModule(EditModule, ABC):
         }
 
     @final
-    def optimizer_step(self, *args: Any, **options: Any) -> None:
-        """Move the particles, then let what learns from them make its step."""
-        super().optimizer_step(*args, **options)
-        if self._lessons is not None:
-            self._lessons.step()
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Optimizer | LightningOptimizer,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Let what learns from the particles make its step, and move them."""
+
+        def closure() -> Any:
+            assert optimizer_closure is not None  # the loop of automatic optimisation has one
+            loss = optimizer_closure()
+            if self._lessons is not None:
+                self._lessons.step(self._scaler)
+            return loss
+
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
 
     @final
     def renew_optimizer(self) -> None:
@@ -383,21 +413,24 @@ class ParticleModule(EditModule, ABC):
         if isinstance(self.distiller, Sampler):
             checkpoint["sampler"] = self.distiller.state_dict()
         if self._lessons is not None:
-            checkpoint["lessons"] = self._lessons.optimizer.state_dict()
+            checkpoint["lessons"] = self._lessons.state_dict()
 
     @final
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state of a sampler, and the optimiser of what learns from the particles."""
         self.take_shapes(checkpoint["state_dict"])
         if isinstance(self.distiller, Sampler):
-            self.distiller.load_state_dict(checkpoint["sampler"])
+            self.distiller.load_state_dict(placed(checkpoint["sampler"], self.device))
         if self._lessons is not None:
-            self._lessons.optimizer.load_state_dict(checkpoint["lessons"])
+            self._lessons.load_state_dict(checkpoint["lessons"])
 
 
 @final
 class _Lessons:
-    """The optimiser of a learner.
+    """The optimiser of a learner, and the scale of its loss.
+
+    Gradients of a mean over a particle's numbers are below what half precision holds. Where the
+    trainer scales its loss (16-mixed) the lesson is part of that; else it is scaled by itself.
 
     Args:
         learner: what is trained.
@@ -407,10 +440,32 @@ class _Lessons:
         self.learner = learner
         self.optimizer = learner.optimizer()
         self._new = deepcopy((learner.state_dict(), self.optimizer.state_dict()))
+        self._own: GradScaler | None = None
 
-    def step(self) -> None:
-        """Follow the gradient that there is, and forget it."""
-        self.optimizer.step()
+    def scaled(self, loss: Tensor, scaler: GradScaler | None) -> Tensor:
+        """The lesson's loss as it is to be added to that of the particles, ().
+
+        Args:
+            loss: of the lesson, ().
+            scaler: of the trainer; None: it has none.
+        """
+        if scaler is not None:
+            return loss
+        if self._own is None:
+            self._own = GradScaler(loss.device.type)
+        return self._own.scale(loss)
+
+    def step(self, scaler: GradScaler | None) -> None:
+        """Follow the gradient that there is, if it is finite, and forget it.
+
+        Between the backward pass and the step of the trainer's own optimiser, which ends with a
+        new scale.
+        """
+        chosen = self._own if scaler is None else scaler
+        assert chosen is not None  # ``scaled`` has seen to it
+        chosen.step(self.optimizer)
+        if scaler is None:
+            chosen.update()
         self.optimizer.zero_grad()
 
     def begin_anew(self) -> None:
@@ -418,6 +473,42 @@ class _Lessons:
         learner, optimizer = deepcopy(self._new)
         self.learner.load_state_dict(learner)
         self.optimizer.load_state_dict(optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of the optimiser and, where the lesson is scaled by itself, of the scale."""
+        scale = None if self._own is None else self._own.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scale": scale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from such a state."""
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scale"] is not None:
+            device = next(self.learner.parameters()).device
+            self._own = GradScaler(device.type)
+            self._own.load_state_dict(state["scale"])
+
+
+def placed(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A sampler's state, read from a file, with what its steps combine with particles beside them.
+
+    Args:
+        state: plain values and tensors, nested.
+        device: of the particles. Tables of a scheduler, of one axis, stay on the CPU.
+    """
+    return apply_to_collection(state, Tensor, lambda t: t.to(device) if t.ndim > 1 else t)
+
+
+def check_clipping(distiller: Distiller, trainer: pl.Trainer) -> None:
+    """Check that a sampler's steps are not shortened.
+
+    Raises:
+        ValueError: if they may be.
+    """
+    if isinstance(distiller, Sampler) and trainer.gradient_clip_val is not None:
+        raise ValueError(
+            "trainer.gradient_clip_val must be null for a method that samples, whose steps are its "
+            f"own, got {trainer.gradient_clip_val}."
+        )
 
 
 def check_unit_step(optimizer: OptimizerFactory, scheduler: SchedulerFactory | None) -> None:

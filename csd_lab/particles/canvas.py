@@ -158,19 +158,6 @@ class CanvasParticles(LatentParticles):
         columns = torch.arange(self.grid.width) % size[1]
         return noise[:, :, rows][..., columns]
 
-    def on_train_start(self) -> None:
-        """Refuse steps whose windows are not all known at once.
-
-        Raises:
-            ValueError: if gradients are accumulated over batches.
-        """
-        if (batches := self.trainer.accumulate_grad_batches) != 1:
-            raise ValueError(
-                "trainer.accumulate_grad_batches must be 1 for windows, whose gradients are "
-                f"averaged, got {batches}; raise data.batch_size instead, and lower "
-                "prior.max_batch if memory is short."
-            )
-
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Make the weighted sum over windows, which autograd gave, their mean."""
         del optimizer

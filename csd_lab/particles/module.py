@@ -12,6 +12,26 @@ from torch import Tensor
 
 from csd_lab.fields import Cameras, Scene
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+
+
+def check_trainer(trainer: pl.Trainer) -> None:
+    """Check that a trainer leaves numbers and steps as modules of this package take them.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if trainer.precision not in PRECISIONS:
+        raise ValueError(
+            f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {trainer.precision!r}; "
+            "prior.dtype sets the precision of the network alone."
+        )
+    if (batches := trainer.accumulate_grad_batches) != 1:
+        raise ValueError(
+            "trainer.accumulate_grad_batches must be 1, since each step moves particles of its "
+            f"own, got {batches}; lower prior.max_batch if memory is short."
+        )
+
 
 class EditModule(pl.LightningModule, ABC):
     """Something whose present result can be looked at, beside what it was made from.

@@ -21,7 +21,7 @@ Each component is treated in the eigenbasis of its covariance, where all of thes
 
 from collections.abc import Mapping, Sequence
 from math import inf, log, pi
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from torch import Tensor
 from csd_lab.distill.checks import check_positive
 from csd_lab.distill.schedules import VariancePreserving
 from csd_lab.priors.base import Batch, Prior
+from csd_lab.priors.schedules import scheduler_config
 from csd_lab.types import Text
 
 Weights = Tensor | Sequence[float]
@@ -288,16 +289,3 @@ def _spread(
     if given.shape not in ((), (k, *[1] * (means.ndim - 1)), means.shape) or not (given > 0).all():
         raise ValueError(f"scales must be above 0, and a number, ({k},) or {tuple(means.shape)}")
     return given.square().expand(means.shape).flatten(1).contiguous(), None
-
-
-def scheduler_config(schedule: VariancePreserving) -> dict[str, Any]:
-    """The schedule in the words of diffusers' schedulers."""
-    kept = torch.stack([schedule.alpha(torch.tensor(t)) ** 2 for t in range(schedule.num_steps)])
-    betas = 1 - kept / torch.cat([kept.new_ones(1), kept[:-1]])
-    return {
-        "num_train_timesteps": schedule.num_steps,
-        "trained_betas": betas.tolist(),
-        "prediction_type": "epsilon",
-        "clip_sample": False,
-        "set_alpha_to_one": False,
-    }

@@ -7,7 +7,7 @@ beyond the rounding of the network.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple, Self, final
 
@@ -160,6 +160,11 @@ class Prior(nn.Module, ABC):
                 with torch.no_grad():
                     self._embeddings[new] = self._embed(new)
         return torch.stack([self._embeddings[each] for each in texts])
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Forget the embeddings when the network moves: they do not."""
+        self.clear_embeddings()
+        return super()._apply(fn, recurse)
 
     @final
     def clear_embeddings(self) -> None:

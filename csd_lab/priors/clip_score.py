@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from csd_lab.distill.schedules import VariancePreserving
-from csd_lab.priors.analytic import scheduler_config
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.classifier import Classifier, ClassifierGuidance
+from csd_lab.priors.schedules import scheduler_config
 
 TIMESTEPS = 1000
 """All of one noise level."""

@@ -7,7 +7,8 @@ v = a_t e - b_t x (Salimans & Ho 2022, arXiv 2202.00512), of which the noise is
     eps = a_t v + b_t x_t
 
 The unet computes in the type that is asked for. Autoencoder and text encoder always compute in
-float32: they run outside the loop, and half precision shows in smooth areas of an image.
+float32, in which recent CUDA devices round what they convolve (TF32): they run outside the loop,
+and half precision shows in smooth areas of an image.
 
 The autoencoder codes an image in one piece as long as that is no larger than one tile, else in
 tiles (:mod:`csd_lab.canvas.tiles`) that share the statistics of the whole
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import is_accelerate_available
@@ -35,9 +36,9 @@ from transformers.utils import logging as transformers_logging
 from csd_lab.canvas.tiles import Code, Tiling
 from csd_lab.distill.checks import check_choice
 from csd_lab.distill.kernels import full_precision
-from csd_lab.distill.schedules import VariancePreserving
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.pipeline_folder import EMBEDDED, PipelineFolder, open_pipeline
+from csd_lab.priors.schedules import latent_config, schedule_of
 from csd_lab.priors.shared_statistics import code_in_tiles
 
 log = logging.getLogger(__name__)
@@ -50,9 +51,6 @@ PIXELS_AT_ONCE = 2**19
 
 SMALLEST_TILE = 64
 """In latents: half of it is what neighbours overlap by."""
-
-SMALLEST_ALPHA = 2**-24
-"""Of abar_t: schedules with zero terminal signal would divide by it. As in diffusers' samplers."""
 
 
 class LatentDiffusion(Prior):
@@ -100,8 +98,8 @@ class LatentDiffusion(Prior):
         folder = open_pipeline(path, self.embedded, self.input_latents, local_files_only)
         scale = 2 ** (len(folder.vae["block_out_channels"]) - 1)
         super().__init__(
-            schedule=_schedule(folder.scheduler),
-            scheduler_config=folder.scheduler,
+            schedule=schedule_of(folder.scheduler),
+            scheduler_config=latent_config(folder.scheduler),
             latent_channels=folder.vae["latent_channels"],
             latent_scale=scale,
             size_multiple=scale * 2 ** (len(folder.unet["block_out_channels"]) - 1),
@@ -278,12 +276,6 @@ def choose_dtype(dtype: Precision, device: torch.device) -> torch.dtype:
     query: Any = getattr(torch.cpu, "get_capabilities", dict)  # older versions do not tell
     has_bfloat16 = any(query().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
     return torch.bfloat16 if device.type == "cpu" and has_bfloat16 else torch.float32
-
-
-def _schedule(config: dict[str, Any]) -> VariancePreserving:
-    """The noise schedule of a diffusers scheduler's config."""
-    table = DDPMScheduler.from_config(config).alphas_cumprod
-    return VariancePreserving(table.clamp(min=SMALLEST_ALPHA))
 
 
 def _native_size(unet: dict[str, Any]) -> tuple[int, int] | None:

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 from small_fits import fit
 from torch import nn
+from torch.amp import GradScaler
 
+from csd_lab.callbacks import NonFiniteGradientError, NonFiniteGuard
 from csd_lab.distill import (
     ClassifierFree,
     Learner,
@@ -136,7 +139,7 @@ def test_a_checkpoint_holds_what_was_learnt_and_no_more_of_the_prior(tmp_path, t
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     weights = [f"learner.weights.{i}" for i in range(len(module.learner.weights))]
     assert set(saved["state_dict"]) == {"latents", *weights}
-    assert len(saved["lessons"]["state"]) == len(weights)
+    assert len(saved["lessons"]["optimizer"]["state"]) == len(weights)
 
 
 def test_the_next_prompt_is_learnt_anew():
@@ -147,3 +150,71 @@ def test_the_next_prompt_is_learnt_anew():
     moved = (learnt(module) - learnt(particles())).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, RATE), rtol=1e-2, atol=1e-4)
     assert not torch.equal(learnt(module), learnt(alone))
+
+
+class Halved(Linear):
+    """The same in half precision on the way, as a network is."""
+
+    def __init__(self, spoilt_call=None) -> None:
+        super().__init__()
+        self.gradients = []
+        self.spoilt_call = spoilt_call
+
+    def predict_noise(self, queries, t):
+        estimates = [estimate.half() for estimate in super().predict_noise(queries, t)]
+        for estimate in estimates:
+            if estimate.requires_grad:
+                estimate.register_hook(self._met)
+        return [estimate.float() for estimate in estimates]
+
+    def _met(self, gradient):
+        self.gradients.append(gradient.clone())
+        spoilt = len(self.gradients) == self.spoilt_call
+        return torch.full_like(gradient, torch.inf) if spoilt else gradient
+
+
+def scaling():
+    """A trainer's own scale, as on a CUDA device."""
+    return MixedPrecision("16-mixed", "cpu", GradScaler("cpu"))
+
+
+@pytest.mark.parametrize("options", [{}, {"plugins": [scaling]}], ids=["alone", "16-mixed"])
+def test_gradients_are_scaled_where_they_are_half(options):
+    """What the estimate's gradient is without a scale is 2 (eps_phi - e') / (N D)."""
+    options = {name: [make() for make in made] for name, made in options.items()}
+    module, _ = fit(particles(lambda _: Halved()), [ALL], **options)
+    (gradient,) = module.learner.gradients
+    size = gradient.float().abs().mean() / 2**16
+    assert 0.1 < size * FRAMES * 3 * SIZE**2 / 2 < 2
+    plain, _ = fit(particles(), [ALL])
+    torch.testing.assert_close(learnt(module), learnt(plain), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"plugins": [scaling]}], ids=["alone", "16-mixed"])
+def test_a_gradient_that_overflows_is_left_out_and_the_scale_falls(options):
+    options = {name: [make() for make in made] for name, made in options.items()}
+    module, trainer = fit(particles(lambda _: Halved(2)), [ALL] * 3, **options)
+    met = module.learner.gradients
+    assert learnt(module).isfinite().all()
+    assert module.latents.isfinite().all()
+    assert met[2].float().norm() < 0.7 * met[0].float().norm()
+    assert trainer.global_step == 3
+    two, _ = fit(particles(lambda _: Halved()), [ALL] * 2)
+    three, _ = fit(particles(lambda _: Halved()), [ALL] * 3)
+    moved, of_two, of_three = (
+        (learnt(m) - learnt(particles())).abs().mean() for m in (module, two, three)
+    )
+    assert moved < (of_two + of_three) / 2
+
+
+def test_an_error_that_is_not_finite_is_told():
+    class Lost(Linear):
+        def predict_noise(self, queries, t):
+            estimates = super().predict_noise(queries, t)
+            if torch.is_grad_enabled():
+                estimates[0] = estimates[0].clone()
+                estimates[0][2] = torch.nan
+            return estimates
+
+    with pytest.raises(NonFiniteGradientError, match=r"learns .* step 0, for particle 2"):
+        fit(particles(lambda _: Lost()), [ALL], callbacks=[NonFiniteGuard()])

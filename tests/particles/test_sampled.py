@@ -24,6 +24,7 @@ from csd_lab.distill import (
     particle_noise,
 )
 from csd_lab.particles import CanvasParticles, VideoParticles
+from csd_lab.particles.base import placed
 from csd_lab.priors import GaussianMixture
 
 SIZE, STEPS, FRAMES = 4, 6, 3
@@ -163,3 +164,14 @@ def test_a_distiller_needs_timesteps():
 def test_windows_that_go_on_from_where_they_were_are_not_shifted(kind):
     with pytest.raises(ValueError, match=f"shift must be false .* got true for {kind.__name__}"):
         sampled(kind, picture(height=8, width=12), CanvasParticles, shift=True)
+
+
+def test_a_saved_state_goes_where_the_particles_are_and_tables_stay():
+    """As on a device whose checkpoints are read into the CPU's memory."""
+    state = {"taken": 2, "views": torch.zeros(2, 3, 4, 4), "scheduler": {"sigmas": torch.ones(5)}}
+    state["scheduler"]["model_outputs"] = [None, torch.zeros(2, 3, 4, 4)]
+    there = placed(state, torch.device("meta"))
+    assert there["views"].is_meta
+    assert there["scheduler"]["model_outputs"][1].is_meta
+    assert torch.equal(there["scheduler"]["sigmas"], torch.ones(5))
+    assert there["taken"] == 2

@@ -9,10 +9,13 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
 )
 
+from csd_lab.baselines import SCHEDULERS, DiffusersScheduler
 from csd_lab.distill.guidance import Query
 from csd_lab.priors import pipeline_folder
 from csd_lab.priors.instruct_pix2pix import InstructPix2Pix
@@ -133,13 +136,39 @@ def test_the_schedule_is_the_pipelines(prior, pipeline):
     torch.testing.assert_close(found.float(), expected)
 
 
+def test_embeddings_are_forgotten_when_the_network_moves(tiny_sd_folder):
+    prior = StableDiffusion(tiny_sd_folder, dtype="float32", device="cpu")
+    assert prior.embed("a").dtype == torch.float32
+    prior.to(torch.float64)
+    assert prior.embed(("a", "b")).dtype == torch.float64
+
+
 def test_a_schedule_that_ends_in_pure_noise_stays_finite(tiny_ip2p_folder, tmp_path):
     folder = shutil.copytree(tiny_ip2p_folder, tmp_path / "zero")
     file = folder / "scheduler" / "scheduler_config.json"
     changes = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-    schedule = InstructPix2Pix(folder).schedule
-    assert 0 < schedule.alpha(torch.tensor(999)) < 1e-3
+    prior = InstructPix2Pix(folder)
+    assert 0 < prior.schedule.alpha(torch.tensor(999)) < 1e-3
+    x = images()
+    for name in SCHEDULERS:
+        sampler = DiffusersScheduler(name, timestep_spacing="trailing")
+        scheduler = sampler(prior.scheduler_config | {"prediction_type": "epsilon"})
+        scheduler.set_timesteps(5)
+        assert scheduler.step(x, scheduler.timesteps[0], x).prev_sample.isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [EulerDiscreteScheduler, DPMSolverMultistepScheduler])
+def test_no_sampler_clips_latents_whatever_scheduler_a_pipeline_has(
+    kind, tiny_ip2p_folder, tmp_path
+):
+    folder = shutil.copytree(tiny_ip2p_folder, tmp_path / "other")
+    kind(beta_schedule="scaled_linear").save_pretrained(folder / "scheduler")
+    config = InstructPix2Pix(folder).scheduler_config
+    for name in SCHEDULERS:
+        options = DiffusersScheduler(name)(config).config
+        assert not options.get("clip_sample")
+        assert not options.get("thresholding")
 
 
 def test_sides_and_channels_are_those_of_the_networks(prior):
