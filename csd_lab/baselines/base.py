@@ -33,7 +33,7 @@ from csd_lab.priors.base import Prior
 from csd_lab.types import Conditioning, Text
 
 _SAMPLING = 2
-"""Key of this stream of randomness; those of the distillation have lower ones."""
+"""Key of this stream of randomness, which keeps it apart from others of the same seed."""
 
 
 class ScheduledSampler(Sampler, ABC):

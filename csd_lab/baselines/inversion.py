@@ -15,6 +15,7 @@ from x_{t_N} meets them again but for that difference, which vanishes as N grows
 import logging
 import math
 import mmap
+import os
 import shutil
 import sys
 import tempfile
@@ -148,7 +149,6 @@ class MapCache:
         needed = map_bytes(pages, dtype)
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            # a mapped file that cannot grow would end the process
             if (free := shutil.disk_usage(folder).free) < needed:
                 raise ValueError(
                     f"cache must be a folder with room for {needed / 1e9:.1f} GB of attention "
@@ -167,7 +167,7 @@ class MapCache:
             flat = torch.empty(sum(counts), dtype=self.dtype)
         else:
             with tempfile.TemporaryFile(dir=folder) as file:
-                file.truncate(sum(counts) * self.dtype.itemsize)
+                _reserve(file.fileno(), sum(counts) * self.dtype.itemsize, folder)
                 flat = torch.frombuffer(mmap.mmap(file.fileno(), 0), dtype=self.dtype)
         parts = zip(shapes.items(), flat.split(counts), strict=True)
         return {place: part.view(shape) for (place, shape), part in parts}
@@ -184,6 +184,24 @@ class MapCache:
     def nbytes(self) -> int:
         """Bytes that the maps take now."""
         return sum(part.nbytes for page in self._maps for part in page.values())
+
+
+def _reserve(file: int, size: int, folder: Path) -> None:
+    """Give an open file its size, and room on the disk where the system can promise it.
+
+    Others may fill the disk at the same time, and a mapped file that cannot grow then would end
+    the process.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        os.truncate(file, size)
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        raise ValueError(
+            f"cache must be a folder with room for attention maps; {str(folder)!r} has none for "
+            f"{size / 1e9:.1f} GB more ({error.strerror}): take another, or fewer frames"
+        ) from error
 
 
 @final

@@ -7,6 +7,7 @@ safetensors alone, since pickled ones can run code when they are loaded.
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, final
@@ -28,12 +29,13 @@ PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
+CONFIGS = ("model_index.json", "scheduler/*.json", *(f"{part}/config.json" for part in WEIGHTS))
+"""What tells whether a model is one for these priors."""
+
 FETCHED = (
-    "model_index.json",
-    "scheduler/*.json",
+    *CONFIGS,
     "tokenizer/*.json",
     "tokenizer/*.txt",
-    *(f"{part}/config.json" for part in WEIGHTS),
     *(f"{part}/{stem}.safetensors" for part, stem in WEIGHTS.items()),
     *(f"{part}/{stem}.safetensors.index.json" for part, stem in WEIGHTS.items()),
     *(f"{part}/{stem}-?????-of-?????.safetensors" for part, stem in WEIGHTS.items()),
@@ -81,23 +83,28 @@ def open_pipeline(
         ValueError: there is no such pipeline, a part is missing or broken, weights are there only
             as pickles, or the parts are not those of such a prior.
     """
-    root = _find(path, embedded, local_files_only)
-    _read(root, "model_index.json")
-    scheduler = _read(root, "scheduler/scheduler_config.json")
-    configs = {part: _read(root, f"{part}/config.json") for part in WEIGHTS}
-    for part, stem in WEIGHTS.items():
-        _check_weights(root, part, stem)
-    tokenizer = root / "tokenizer"
-    files = {file.name for file in tokenizer.iterdir()} if tokenizer.is_dir() else set()
-    if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
-        _refuse(root, "the tokenizer is missing (tokenizer.json, or vocab.json with merges.txt)")
-    folder = PipelineFolder(root, scheduler=scheduler, **configs)
+    local = _find(path, embedded)
+    folder = _configs(local or _fetch(str(path), CONFIGS, local_files_only))
     _check_kinds(folder)
     _check_channels(folder, input_latents)
+    if local is None:
+        _fetch(str(path), FETCHED, local_files_only)
+    for part, stem in WEIGHTS.items():
+        _check_weights(folder.root, part, stem)
+    _check_tokenizer(folder.root)
     return folder
 
 
-def _find(path: str | Path, embedded: str, local_files_only: bool) -> Path:
+def _configs(root: Path) -> PipelineFolder:
+    """What a folder says of its parts."""
+    _read(root, "model_index.json")
+    scheduler = _read(root, "scheduler/scheduler_config.json")
+    configs = {part: _read(root, f"{part}/config.json") for part in WEIGHTS}
+    return PipelineFolder(root, scheduler=scheduler, **configs)
+
+
+def _find(path: str | Path, embedded: str) -> Path | None:
+    """The folder; None if the path is the name of a model on the hub."""
     if str(path) == EMBEDDED:
         if not (ASSETS / embedded).is_dir():
             raise ValueError(
@@ -114,9 +121,16 @@ def _find(path: str | Path, embedded: str, local_files_only: bool) -> Path:
             f"path must be a pipeline's folder, the name of a model on the hub (owner/name) or "
             f"{EMBEDDED!r}; there is no folder {name!r}"
         )
+    return None
+
+
+def _fetch(name: str, patterns: Sequence[str], local_files_only: bool) -> Path:
+    """The folder of a model on the hub, with what it has of these files."""
     try:
         return Path(
-            snapshot_download(name, allow_patterns=list(FETCHED), local_files_only=local_files_only)
+            snapshot_download(
+                name, allow_patterns=list(patterns), local_files_only=local_files_only
+            )
         )
     except (OSError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -145,6 +159,14 @@ def _read(root: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def _check_tokenizer(root: Path) -> None:
+    """Raises ValueError unless a tokenizer is there."""
+    tokenizer = root / "tokenizer"
+    files = {file.name for file in tokenizer.iterdir()} if tokenizer.is_dir() else set()
+    if "tokenizer.json" not in files and not {"vocab.json", "merges.txt"} <= files:
+        _refuse(root, "the tokenizer is missing (tokenizer.json, or vocab.json with merges.txt)")
+
+
 def _check_weights(root: Path, part: str, stem: str) -> None:
     """Raises ValueError unless a network's safetensors are there and whole."""
     names = [f"{stem}.safetensors"]
@@ -169,6 +191,13 @@ def _check_weights(root: Path, part: str, stem: str) -> None:
 
 def _check_kinds(folder: PipelineFolder) -> None:
     """Raises ValueError unless the parts are those of a Stable Diffusion 1 or 2, and fit."""
+
+    def refuse(what: str) -> NoReturn:
+        raise ValueError(
+            f"path={str(folder.root)!r} must be a pipeline of the kind of Stable Diffusion 1 or 2, "
+            f"and {what}: pass one of those"
+        )
+
     kinds = {
         "unet": (folder.unet.get("_class_name"), "UNet2DConditionModel"),
         "vae": (folder.vae.get("_class_name"), "AutoencoderKL"),
@@ -176,18 +205,18 @@ def _check_kinds(folder: PipelineFolder) -> None:
     }
     for part, (kind, expected) in kinds.items():
         if kind != expected:
-            _refuse(folder.root, f"its {part} must be a {expected}, not a {kind}")
+            refuse(f"its {part} is a {kind}, not a {expected}")
     prediction = folder.scheduler.get("prediction_type", "epsilon")
-    if prediction not in PREDICTIONS or "FlowMatch" in folder.scheduler.get("_class_name", ""):
-        raise ValueError(
-            f"path={str(folder.root)!r} predicts {prediction} in a schedule of "
-            f"{folder.scheduler.get('_class_name')}; this prior takes models that predict "
-            f"{' or '.join(PREDICTIONS)} in a variance-preserving diffusion: pass one of those"
+    schedule = folder.scheduler.get("_class_name", "")
+    if prediction not in PREDICTIONS or "FlowMatch" in schedule:
+        refuse(
+            f"it predicts {prediction} in a schedule of {schedule}, not "
+            f"{' or '.join(PREDICTIONS)} in a variance-preserving diffusion"
         )
     width = folder.unet.get("cross_attention_dim")
     features = folder.text_encoder.get("hidden_size", 512)  # left out of the file if it is 512
     if width != features:
-        _refuse(folder.root, f"its unet reads texts of width {width}, but would get {features}")
+        refuse(f"its unet reads texts of width {width}, but would get {features}")
 
 
 def _check_channels(folder: PipelineFolder, input_latents: int) -> None:

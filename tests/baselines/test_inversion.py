@@ -1,5 +1,6 @@
 """Inversion against DDIM's own steps and an exact prior; the cache of maps, in bytes."""
 
+import os
 import re
 import sys
 from math import inf
@@ -139,6 +140,20 @@ def test_a_folder_without_room_is_refused(tiny_sd_folder, tmp_path):
     shapes = map_shapes(tiny(tiny_sd_folder).unet, 10**12, (8, 8), 16, inf)
     with pytest.raises(ValueError, match=r"cache must be a folder with room for .* GB"):
         MapCache([shapes] * 50, torch.float32, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="asks the system for room")
+def test_a_disk_that_others_have_filled_meanwhile_is_told(tiny_sd_folder, tmp_path):
+    """As a limit on the size of files has it, for the room itself is everybody's."""
+    resource = pytest.importorskip("resource")
+    shapes = map_shapes(tiny(tiny_sd_folder).unet, 3, (8, 8), 16, inf)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ValueError, match=r"cache must be a folder with room .*: take another"):
+            MapCache([shapes], torch.float32, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def make(scheduler=DDIM) -> PromptToPrompt:

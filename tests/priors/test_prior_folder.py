@@ -122,7 +122,7 @@ class TestRefusedBeforeLoading:
 
     def test_networks_of_another_kind_are_refused(self, folder):
         edit(folder / "vae" / "config.json", _class_name="AutoencoderTiny")
-        assert "its vae must be a AutoencoderKL, not a AutoencoderTiny" in message(folder)
+        assert "its vae is a AutoencoderTiny, not a AutoencoderKL" in message(folder)
 
     def test_a_text_encoder_that_does_not_fit_is_refused(self, folder):
         edit(folder / "text_encoder" / "config.json", hidden_size=12)
@@ -198,6 +198,21 @@ def test_a_hub_name_loads_what_was_fetched(tiny_ip2p_folder, monkeypatch):
     assert asked["name"] == "someone/something"
     assert asked["local_files_only"]
     assert not any(p.endswith((".bin", ".ckpt", "safety_checker")) for p in asked["patterns"])
+
+
+def test_weights_of_an_unsuitable_model_are_not_fetched(folder, monkeypatch):
+    asked = []
+
+    def fetch(name, allow_patterns, local_files_only):
+        asked.extend(allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(pipeline_folder, "snapshot_download", fetch)
+    edit(folder / "text_encoder" / "config.json", hidden_size=12)
+    with pytest.raises(ValueError, match="must be a pipeline of the kind of Stable Diffusion 1"):
+        InstructPix2Pix("someone/something")
+    assert asked
+    assert all(pattern.endswith(".json") for pattern in asked)
 
 
 def test_every_file_of_a_pipeline_that_is_needed_is_fetched(tiny_ip2p_folder, tmp_path):
