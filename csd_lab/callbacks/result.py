@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from csd_lab.data import EditData, SceneData
-from csd_lab.fields import flow
+from csd_lab.fields import enlarged, flow
 from csd_lab.particles import EditModule, OfScene
 from csd_lab.types import Artefact
 
@@ -53,14 +53,18 @@ def artefact(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:
 
 @torch.no_grad()
 def with_flow(result: Artefact, data: EditData, module: pl.LightningModule) -> Artefact:
-    """A result with how its frames see one another, where they are views of a scene."""
+    """A result with how its frames see one another, where they are views of a scene.
+
+    Depth is rendered at the size of the prior's images: a user's may have a hundred times the rays.
+    """
     if not isinstance(data, SceneData) or not isinstance(module, OfScene):
         return result
-    cameras = data.capture.cameras.select(data.shown_ids)  # of the size that the user gave
+    cameras = data.shown
     views = [module.result.view(cameras, index) for index in range(len(cameras))]
     depth = torch.stack([view.depth for view in views]).cpu()
     opacity = torch.stack([view.opacity for view in views]).cpu()
-    return result._replace(flow=flow(cameras, depth, opacity))
+    found = flow(cameras, depth, opacity)
+    return result._replace(flow=enlarged(found, *result.edited.shape[2:]))
 
 
 def measurable(trainer: pl.Trainer, module: pl.LightningModule) -> Artefact:

@@ -4,7 +4,7 @@ Understood are
 
 - ``transforms.json`` of nerfstudio and of instant-ngp: intrinsics for all frames or for each
   (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``, ``h``, or ``camera_angle_x``), OpenCV's distortion
-  (``k1``, ``k2``, ``p1``, ``p2``);
+  (``k1``, ``k2``, ``p1``, ``p2``); those in ``val_filenames`` or ``test_filenames`` are held out;
 - Blender's synthetic scenes: a folder with ``transforms_train.json`` and, if there is one,
   ``transforms_test.json``, whose views are held out; transparent images lie on white;
 - COLMAP: a folder with ``images``, and ``sparse/0`` or ``sparse`` (``pip install
@@ -19,19 +19,25 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from csd_lab.data.containers import MediaError, shown
-from csd_lab.data.media import read_image
+from csd_lab.data.media import image_size, read_image
 from csd_lab.fields import Cameras
 
 PINHOLES = {"PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL"}
 """Models of lenses that are understood."""
 TRANSFORMS = ("transforms.json", "transforms_train.json")
 LENS = ("k1", "k2", "p1", "p2")
+SUFFIXES = (".png", ".jpg", ".jpeg")
+"""Of images whose names lack one."""
+RATIO = 0.01
+"""By how much the sides of an image may differ from the ratio of those that were meant."""
+NEAREST = 1e-4
+"""Spread of the cameras, as a share of their distance from the origin, that float32 resolves."""
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """Between cameras that look along +z with y down, and along -z with y up."""
 
@@ -40,40 +46,60 @@ class Capture(NamedTuple):
     """Images of one scene.
 
     Attributes:
-        images: (V, 3, H, W), in [0, 1].
+        images: V of them, (3, H, W) each, in [0, 1]; those of files are read anew whenever they
+            are asked for.
         cameras: V of them.
         held_out: whether a view is for evaluation only, (V,), bool.
         name: of the folder, for display only.
     """
 
-    images: Tensor
+    images: Sequence[Tensor]
     cameras: Cameras
     held_out: Tensor
     name: str
 
 
-class View(NamedTuple):
+class Frame(NamedTuple):
     """One image of a capture, yet to be read.
 
     Attributes:
         path: of the image.
-        pose: camera to world, (3, 4).
-        focal: f_x, f_y in pixels; None: ``angle`` says it.
-        centre: c_x, c_y in pixels; None: the middle.
+        pose: camera to world, (3, 4), float64.
+        focal: f_x, f_y, in pixels of an image of ``size``.
+        centre: c_x, c_y, likewise.
         lens: k_1, k_2, p_1, p_2.
-        angle: the width's angle of view, in radians.
-        size: height and width that the intrinsics are meant for, in pixels; None: the image's.
+        size: height and width that the intrinsics are meant for.
         held_out: whether it is for evaluation only.
     """
 
     path: Path
     pose: Tensor
-    focal: tuple[float, float] | None
-    centre: tuple[float, float] | None
+    focal: tuple[float, float]
+    centre: tuple[float, float]
     lens: tuple[float, ...]
-    angle: float | None = None
-    size: tuple[float, float] | None = None
+    size: tuple[float, float]
     held_out: bool = False
+
+
+@final
+class ImageFiles(Sequence[Tensor]):
+    """Images in files, as they are stored: intrinsics are those of stored pixels, not of EXIF's.
+
+    Args:
+        paths: of the files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The image, (3, H, W), in [0, 1]; images of a slice."""
+        if isinstance(index, slice):
+            return ImageFiles(self.paths[index])
+        return read_image(self.paths[index], upright=False).image
 
 
 def is_capture(path: Path) -> bool:
@@ -97,36 +123,33 @@ def read_capture(path: Path | str, every: int = 8) -> Capture:
     path = Path(path)
     if not path.exists():
         raise MediaError(f"{shown(path)} does not exist.")
-    views = _views(path)
-    if len(views) < 2:
+    frames = _frames(path)
+    if len(frames) < 2:
         raise MediaError(
-            f"{shown(path)} must have at least 2 views of its scene, got {len(views)}."
+            f"{shown(path)} must have at least 2 views of its scene, got {len(frames)}."
         )
-    if every and not any(view.held_out for view in views):
-        views = [view._replace(held_out=i % every == 0) for i, view in enumerate(views)]
-    for view in views:
-        if not view.path.is_file():
-            raise MediaError(f"{shown(view.path)} does not exist, but {shown(path)} names it.")
-    images = [read_image(view.path).image for view in views]
-    _check_sizes(views, images)
+    if every and not any(frame.held_out for frame in frames):
+        frames = [frame._replace(held_out=i % every == 0) for i, frame in enumerate(frames)]
+    if all(frame.held_out for frame in frames):
+        raise MediaError(f"{shown(path)} must not hold out all of its {len(frames)} views.")
     return Capture(
-        torch.stack(images),
-        _cameras(path, views, *images[0].shape[1:]),
-        torch.tensor([view.held_out for view in views]),
+        ImageFiles([frame.path for frame in frames]),
+        _cameras(path, frames, *_common_size(path, frames)),
+        torch.tensor([frame.held_out for frame in frames]),
         path.stem if path.is_file() else path.name,
     )
 
 
-def _views(path: Path) -> list[View]:
+def _frames(path: Path) -> list[Frame]:
     """The views of a capture of any kind."""
     if path.is_file():
         return _transforms(path)
     if (path / "transforms_train.json").is_file():
-        views = _transforms(path / "transforms_train.json")
+        frames = _transforms(path / "transforms_train.json")
         if (path / "transforms_test.json").is_file():
             test = _transforms(path / "transforms_test.json")
-            views += [view._replace(held_out=True) for view in test]
-        return views
+            frames += [frame._replace(held_out=True) for frame in test]
+        return frames
     if (path / "transforms.json").is_file():
         return _transforms(path / "transforms.json")
     for model in (path / "sparse" / "0", path / "sparse"):
@@ -138,57 +161,117 @@ def _views(path: Path) -> list[View]:
     )
 
 
-def _transforms(path: Path) -> list[View]:
+def _transforms(path: Path) -> list[Frame]:
     """The views that a transforms.json lists."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        frames = content["frames"]
-        return [_frame(path, content | frame) for frame in frames]
+        shared = {name: value for name, value in content.items() if name != "frames"}
+        return [_Entry(path, shared | values).frame() for values in content["frames"]]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MediaError(f"{shown(path)} is not JSON: {error}.") from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise MediaError(f"{shown(path)} lacks what a transforms.json has: {error}.") from error
 
 
-def _frame(path: Path, values: Mapping[str, Any]) -> View:
-    """A view from its entry, with what is said of all views; KeyError if something is missing."""
-    model = values.get("camera_model", "OPENCV")
-    _check_model(path, model)
-    if any(values.get(name, 0.0) for name in ("k3", "k4")):
-        raise MediaError(f"{shown(path)} has k3 or k4, which are not understood; undistort it.")
-    focal = None
-    if "fl_x" in values:
-        focal = (float(values["fl_x"]), float(values.get("fl_y", values["fl_x"])))
-    elif "camera_angle_x" not in values:
-        raise KeyError("fl_x or camera_angle_x")
-    size = (float(values["h"]), float(values["w"])) if {"h", "w"} <= values.keys() else None
-    centre = (float(values["cx"]), float(values["cy"])) if {"cx", "cy"} <= values.keys() else None
-    return View(
-        _image_path(path.parent, str(values["file_path"])),
-        _pose(path, values),
-        focal,
-        centre,
-        tuple(float(values.get(name, 0.0)) for name in LENS),
-        float(values.get("camera_angle_x", 0.0)),
-        size,
-    )
+@final
+class _Entry:
+    """One frame's entry in a transforms.json, with what is said of all frames.
 
+    Args:
+        file: the transforms.json.
+        values: by name.
 
-def _pose(path: Path, values: Mapping[str, Any]) -> Tensor:
-    """The upper three rows of a frame's matrix, (3, 4)."""
-    matrix = torch.tensor(values["transform_matrix"], dtype=torch.float64)
-    if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
-        raise MediaError(
-            f"{shown(path)}: the transform_matrix of {values['file_path']!r} must be 4 x 4 finite "
-            f"numbers, got {values['transform_matrix']}."
+    Raises:
+        KeyError: it names no image.
+    """
+
+    def __init__(self, file: Path, values: Mapping[str, Any]) -> None:
+        self.file = file
+        self.values = values
+        self.name = str(values["file_path"])
+
+    def frame(self) -> Frame:
+        """The view.
+
+        Raises:
+            KeyError: something is missing.
+            MediaError: something is not understood.
+        """
+        self._check_lens()
+        path = self._image()
+        size = self._pair("h", "w") or tuple(map(float, _stored_size(path, self.file)))
+        return Frame(
+            path,
+            self._pose(),
+            self._focal(size[1]),
+            self._pair("cx", "cy", positive=False) or (size[1] / 2, size[0] / 2),
+            tuple(self._number(name, 0.0) for name in LENS),
+            (size[0], size[1]),
+            self._is_held_out(),
         )
-    return matrix[:3].float()
 
+    def _check_lens(self) -> None:
+        model = self.values.get("camera_model", "OPENCV")
+        _check_model(self.file, "OPENCV_FISHEYE" if self.values.get("is_fisheye") else model)
+        if any(self._number(name, 0.0) for name in ("k3", "k4")):
+            raise MediaError(
+                f"{shown(self.file)} has k3 or k4, which are not understood; undistort it."
+            )
 
-def _image_path(folder: Path, name: str) -> Path:
-    """The image of this name; Blender's captures leave .png out."""
-    path = folder / name
-    return path if path.suffix or path.is_file() else path.with_suffix(".png")
+    def _focal(self, width: float) -> tuple[float, float]:
+        if "fl_x" in self.values:
+            across = self._number("fl_x", positive=True)
+            return across, self._number("fl_y", across, positive=True)
+        if "camera_angle_x" not in self.values:
+            raise KeyError("fl_x or camera_angle_x")
+        angle = self._number("camera_angle_x", positive=True)
+        if angle >= math.pi:
+            raise self._wrong("camera_angle_x", "below pi, in radians")
+        length = width / (2 * math.tan(angle / 2))
+        return length, length
+
+    def _pair(self, first: str, second: str, positive: bool = True) -> tuple[float, float] | None:
+        """Two numbers; None unless both are there."""
+        if not {first, second} <= self.values.keys():
+            return None
+        return self._number(first, positive=positive), self._number(second, positive=positive)
+
+    def _number(self, name: str, default: float | None = None, positive: bool = False) -> float:
+        """A number of the entry; the default where there is none."""
+        value = self.values.get(name, default)
+        allowed = isinstance(value, int | float) and math.isfinite(value)
+        if not allowed or (positive and not value > 0):
+            raise self._wrong(name, "a number above 0" if positive else "a finite number")
+        return float(value)
+
+    def _wrong(self, name: str, wanted: str) -> MediaError:
+        return MediaError(
+            f"{shown(self.file)}: the {name} of {self.name!r} must be {wanted}, got "
+            f"{self.values.get(name)!r}."
+        )
+
+    def _pose(self) -> Tensor:
+        """The upper three rows of the matrix, (3, 4)."""
+        try:
+            matrix = torch.tensor(self.values["transform_matrix"], dtype=torch.float64)
+        except (TypeError, ValueError) as error:
+            raise self._wrong("transform_matrix", "4 x 4 finite numbers") from error
+        if matrix.shape not in ((4, 4), (3, 4)) or not bool(matrix.isfinite().all()):
+            raise self._wrong("transform_matrix", "4 x 4 finite numbers")
+        return matrix[:3]
+
+    def _image(self) -> Path:
+        """The image of this name; Blender's captures leave the suffix out."""
+        path = self.file.parent / self.name
+        if path.is_file():
+            return path
+        completed = (path.with_name(path.name + suffix) for suffix in SUFFIXES)
+        return next((found for found in completed if found.is_file()), path)
+
+    def _is_held_out(self) -> bool:
+        """Whether nerfstudio's lists have it for evaluation."""
+        lists = (self.values.get(f"{split}_filenames") or () for split in ("val", "test"))
+        return any(self.name in names for names in lists)
 
 
 def _check_model(path: Path, model: str) -> None:
@@ -199,7 +282,7 @@ def _check_model(path: Path, model: str) -> None:
         )
 
 
-def _colmap(path: Path, model: Path) -> list[View]:
+def _colmap(path: Path, model: Path) -> list[Frame]:
     """The views of a COLMAP reconstruction, in the order of their names."""
     try:
         import pycolmap
@@ -216,7 +299,7 @@ def _colmap(path: Path, model: Path) -> list[View]:
     return [_colmap_view(path, image) for image in images if image.has_pose]
 
 
-def _colmap_view(path: Path, image: Any) -> View:
+def _colmap_view(path: Path, image: Any) -> Frame:
     camera = image.camera
     name = camera.model.name
     _check_model(path, name)
@@ -225,9 +308,9 @@ def _colmap_view(path: Path, image: Any) -> View:
     pose = torch.cat([rotation @ TURN.double(), -rotation @ world[:, 3:]], dim=1)
     radial = {"SIMPLE_RADIAL": 1, "RADIAL": 2, "OPENCV": 4}.get(name, 0)
     extra = [float(value) for value in camera.params[len(camera.params) - radial :]]
-    return View(
+    return Frame(
         path / "images" / image.name,
-        pose.float(),
+        pose,
         (camera.focal_length_x, camera.focal_length_y),
         (camera.principal_point_x, camera.principal_point_y),
         tuple((extra + [0.0] * 4)[:4]) if radial else (0.0,) * 4,
@@ -235,45 +318,61 @@ def _colmap_view(path: Path, image: Any) -> View:
     )
 
 
-def _check_sizes(views: Sequence[View], images: Sequence[Tensor]) -> None:
-    """Raises MediaError unless all images have one size."""
-    for view, image in zip(views, images, strict=True):
-        if image.shape != images[0].shape:
-            sizes = (f"{each.shape[2]} x {each.shape[1]}" for each in (image, images[0]))
+def _stored_size(path: Path, named_by: Path) -> tuple[int, int]:
+    """Height and width of a capture's image, as it is stored."""
+    if not path.is_file():
+        raise MediaError(f"{shown(path)} does not exist, but {shown(named_by)} names it.")
+    return image_size(path, upright=False)
+
+
+def _common_size(path: Path, frames: Sequence[Frame]) -> tuple[int, int]:
+    """Height and width of all images.
+
+    Raises:
+        MediaError: they differ, or their sides are not in the ratio that the intrinsics are for.
+    """
+    sizes = [_stored_size(frame.path, path) for frame in frames]
+    for frame, (height, width) in zip(frames, sizes, strict=True):
+        if (height, width) != sizes[0]:
             raise MediaError(
-                f"{shown(view.path)} must have the size of the other views of its capture; got "
-                f"{' instead of '.join(sizes)}."
+                f"{shown(frame.path)} must have the size of the other views of its capture; got "
+                f"{width} x {height} instead of {sizes[0][1]} x {sizes[0][0]}."
             )
+        down, across = height / frame.size[0], width / frame.size[1]
+        if not math.isclose(down, across, rel_tol=RATIO):
+            raise MediaError(
+                f"{shown(frame.path)} must have sides in the ratio of the size that its intrinsics "
+                f"are for, {frame.size[1]:g} x {frame.size[0]:g}; got {width} x {height}."
+            )
+    return sizes[0]
 
 
-def _cameras(path: Path, views: Sequence[View], height: int, width: int) -> Cameras:
+def _cameras(path: Path, frames: Sequence[Frame], height: int, width: int) -> Cameras:
     """Cameras for images of this size, whatever size the intrinsics were given for."""
-    parts = [_intrinsics(view, height, width) for view in views]
+    poses = torch.stack([frame.pose for frame in frames])
+    _check_places(path, poses[:, :, 3])
+    sizes = torch.tensor([frame.size for frame in frames])
+    scale = torch.tensor([width, height]) / sizes.flip(1)
     try:
         return Cameras(
-            torch.stack([view.pose for view in views]),
-            torch.tensor([focal for focal, _ in parts]),
+            poses,
+            torch.tensor([frame.focal for frame in frames]) * scale,
             height,
             width,
-            torch.tensor([centre for _, centre in parts]),
-            torch.tensor([view.lens for view in views]),
+            torch.tensor([frame.centre for frame in frames]) * scale,
+            torch.tensor([frame.lens for frame in frames]),
         )
     except ValueError as error:
         raise MediaError(f"{shown(path)}: {error}.") from error
 
 
-def _intrinsics(
-    view: View, height: int, width: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Focal lengths and principal point in pixels of an image of this size."""
-    meant = view.size or (height, width)
-    down, across = height / meant[0], width / meant[1]
-    if view.focal is None:
-        assert view.angle is not None  # one of both is there
-        length = width / (2 * math.tan(view.angle / 2))
-        focal = (length, length)
-    else:
-        focal = (view.focal[0] * across, view.focal[1] * down)
-    if view.centre is None:
-        return focal, (width / 2, height / 2)
-    return focal, (view.centre[0] * across, view.centre[1] * down)
+def _check_places(path: Path, places: Tensor) -> None:
+    """Raises MediaError unless cameras stand in different places that float32 tells apart."""
+    spread = float((places - places.mean(dim=0)).norm(dim=1).mean())
+    farthest = float(places.norm(dim=1).max())
+    if spread <= NEAREST * farthest or spread == 0:
+        raise MediaError(
+            f"{shown(path)} must have cameras in different places, not far from the origin; they "
+            f"stand {spread:.3g} from each other and {farthest:.3g} from the origin: move the "
+            "scene to the origin, or take views from more places."
+        )

@@ -165,7 +165,7 @@ def read_media(
     return Media(_tensor(pictures), _rate(pictures, info, stride, still_fps), info.name)
 
 
-def read_image(path: Path | str, background: Colour = stills.WHITE) -> Photo:
+def read_image(path: Path | str, background: Colour = stills.WHITE, upright: bool = True) -> Photo:
     """Read one image whole: png, jpg, webp, tif, bmp, or a gif of one frame.
 
     It comes upright (EXIF) and in sRGB (ICC), with the full depth of 8 or 16 bits a channel; of
@@ -175,21 +175,39 @@ def read_image(path: Path | str, background: Colour = stills.WHITE) -> Photo:
     Args:
         path: of the file.
         background: red, green and blue, in [0, 1], of what a transparent image is laid over.
+        upright: whether it is turned as its EXIF says, or left as it is stored.
 
     Raises:
         MediaError: if it is no image, an animation, has more than 2**26 pixels, holds
             floating-point numbers, or cannot be read whole; the message is one line.
     """
     path = Path(path)
+    image_size(path)
+    with _one_line(path):
+        picture, _ = next(stills.read_frames(path, upright=upright))
+    alpha = None if picture.alpha is None else torch.tensor(picture.alpha)
+    return Photo(_tensor([(picture.over(background), None)])[0], alpha, _name(path))
+
+
+def image_size(path: Path | str, upright: bool = True) -> tuple[int, int]:
+    """Height and width of an image, in pixels, without decoding it (but for tif and bmp).
+
+    Args:
+        path: of the file.
+        upright: of the upright image, or of the stored one.
+
+    Raises:
+        MediaError: if it is no image, or an animation; the message is one line.
+    """
+    path = Path(path)
     with _one_line(path):
         if _is_folder(path) or _kind(path) not in STILLS:
             what = "a folder" if path.is_dir() else "a video"
             raise MediaError(f"{shown(path)} is {what}, not a single image.")
-        if stills.look(path).frames > 1:
+        still = stills.look(path, upright)
+        if still.frames > 1:
             raise MediaError(f"{shown(path)} is an animation, not a single image.")
-        picture, _ = next(stills.read_frames(path))
-    alpha = None if picture.alpha is None else torch.tensor(picture.alpha)
-    return Photo(_tensor([(picture.over(background), None)])[0], alpha, _name(path))
+    return still.height, still.width
 
 
 def write_video(path: Path | str, frames: Tensor, fps: float) -> None:

@@ -1,5 +1,6 @@
 """Scenes to edit: captures of posed views, a user's own or of the procedural world."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -26,6 +27,9 @@ from csd_lab.data.world_capture import SceneEdit, scene_edit
 from csd_lab.fields import Cameras, PosedViews
 from csd_lab.types import EditTask
 
+MOST_BYTES = 8 * 2**30
+"""That the followed views take in memory."""
+
 
 class SceneData(EditData, ABC):
     """Views of one scene: those that are followed, and those held out that show the result.
@@ -50,7 +54,11 @@ class SceneData(EditData, ABC):
     @final
     @property
     def followed(self) -> PosedViews:
-        """The views that are followed, as the prior takes them."""
+        """The views that are followed, as the prior takes them.
+
+        Raises:
+            ValueError: if they are too many to be held in memory.
+        """
         return self._chosen(~self.capture.held_out)
 
     @final
@@ -80,8 +88,19 @@ class SceneData(EditData, ABC):
         return _Held(FrameBatches(count, self.batch_size, self.seed), self._hold, start)
 
     def _chosen(self, which: Tensor) -> PosedViews:
-        ids = which.nonzero()[:, 0]
-        return PosedViews(self.fit.apply(self.capture.images[ids]), self._cameras().select(ids))
+        ids, fit = which.nonzero()[:, 0], self.fit
+        if (needed := 12 * len(ids) * math.prod(fit.fitted)) > MOST_BYTES:
+            raise ValueError(
+                f"{len(ids)} views of {fit.fitted[1]} x {fit.fitted[0]} pixels need "
+                f"{needed / 2**30:.1f} GiB, more than the {MOST_BYTES / 2**30:.0f} that are taken; "
+                "choose a smaller data.resolution."
+            )
+        images = torch.stack([fit.apply(self.capture.images[i]) for i in ids.tolist()])
+        return PosedViews(images, self._cameras().select(ids))
+
+    def _shown_images(self) -> Tensor:
+        """The task's frames at the user's size, (F, 3, H, W)."""
+        return torch.stack([self.capture.images[i] for i in self.shown_ids.tolist()])
 
     def _cameras(self) -> Cameras:
         return self.capture.cameras.resized(*self.fit.fitted)
@@ -114,7 +133,7 @@ class CaptureFolder(SceneData):
         source_caption: what the scene shows; "" if unknown.
         target_caption: what the result shows; "" if unknown.
         hold_out: each ``hold_out``-th view shows the result, where the capture does not say which
-            are for evaluation; 0: all views are followed, and all show it.
+            are for evaluation, at least 2; 0: all views are followed, and all show it.
         fps: at which the views held out are played.
         views: followed in a step; None: all.
         seed: of their order.
@@ -149,6 +168,8 @@ class CaptureFolder(SceneData):
         }.items():
             check_text(name, text)
         check_whole("hold_out", hold_out, 0)
+        if hold_out == 1:
+            raise ValueError("hold_out must be 0 for none or at least 2, got 1: all held out.")
         check_fps("fps", fps)
         self.path = expanded(path)
         self.prompt = prompt
@@ -161,7 +182,7 @@ class CaptureFolder(SceneData):
         """The views, read when they are first asked for."""
         capture = read_capture(self.path, self.hold_out)
         if self.resolution is None:  # rays meet no mirrored borders: sides are resized instead
-            self.resolution = min(capture.images.shape[-2:])
+            self.resolution = min(capture.cameras.height, capture.cameras.width)
             self.side = "short"
         followed = int((~capture.held_out).sum())
         check_batch_size(self.batch_size, followed, "the capture's", "views")
@@ -170,7 +191,7 @@ class CaptureFolder(SceneData):
     def read(self) -> EditTask:
         """The views held out, and what to do."""
         source, target = self.captions
-        shown = self.capture.images[self.shown_ids]
+        shown = self._shown_images()
         nothing_to_do = not self.prompt and not target
         return EditTask(
             shown,
@@ -237,7 +258,7 @@ class WorldScene(SceneData):
         if self.instruction != "":
             return edit
         capture = edit.capture._replace(name=f"scene {self.scene_seed}")
-        captions, targets = (edit.source_caption,), capture.images[None]
+        captions, targets = (edit.source_caption,), torch.stack(list(capture.images))[None]
         return edit._replace(
             capture=capture, instruction="", target_captions=captions, targets=targets
         )
@@ -252,7 +273,7 @@ class WorldScene(SceneData):
         edit, ids = self.edit, self.shown_ids
         one = len(edit.target_captions) == 1
         return EditTask(
-            edit.capture.images[ids],
+            self._shown_images(),
             edit.instruction,
             edit.source_caption,
             edit.target_captions[0] if one else "",

@@ -45,8 +45,8 @@ class Still(NamedTuple):
     """What the header of an image file says.
 
     Attributes:
-        height: of the upright picture, in pixels.
-        width: of the upright picture, in pixels.
+        height: in pixels.
+        width: in pixels.
         frames: 1, or the number of frames of an animation.
     """
 
@@ -79,19 +79,26 @@ class Picture(NamedTuple):
         return colour * alpha + np.asarray(background, np.float32) * (1 - alpha)
 
 
-def look(path: Path) -> Still:
-    """Size and number of frames of an image file; only formats without an end mark are decoded."""
+def look(path: Path, upright: bool = True) -> Still:
+    """Size and number of frames of an image file; only formats without an end mark are decoded.
+
+    Args:
+        path: of the file.
+        upright: whether the size is that of the upright picture, or that of the stored one.
+    """
     with _open(path) as image:
         if image.format in ENDLESS:
             image.load()
         width, height = image.size
         frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-        if frames == 1 and image.getexif().get(ORIENTATION_TAG) in TURNED:
+        if upright and frames == 1 and image.getexif().get(ORIENTATION_TAG) in TURNED:
             width, height = height, width
     return Still(height, width, frames)
 
 
-def read_frames(path: Path, part: slice = slice(None)) -> Iterator[tuple[Picture, float]]:
+def read_frames(
+    path: Path, part: slice = slice(None), upright: bool = True
+) -> Iterator[tuple[Picture, float]]:
     """The pictures of an image file, in order, each with the second at which it is shown.
 
     Animations come composed, each frame as a viewer would show it.
@@ -99,6 +106,7 @@ def read_frames(path: Path, part: slice = slice(None)) -> Iterator[tuple[Picture
     Args:
         path: a png, jpg, gif, webp, tif or bmp file.
         part: which frames of an animation.
+        upright: whether a single picture is turned as its EXIF says, or left as it is stored.
     """
     with _open(path) as image:
         count = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
@@ -106,12 +114,12 @@ def read_frames(path: Path, part: slice = slice(None)) -> Iterator[tuple[Picture
         for index in range(wanted[-1] + 1 if wanted else 0):
             image.seek(index)
             if index in wanted and count == 1 and _is_deep_colour(image, path):
-                yield _deep_colour(image, path), time
+                yield _deep_colour(image, path, upright), time
                 return
             image.load()
             if index in wanted:
-                upright = ImageOps.exif_transpose(image) if count == 1 else image
-                yield _picture(upright, path, _is_negative(image)), time
+                turned = ImageOps.exif_transpose(image) if upright and count == 1 else image
+                yield _picture(turned, path, _is_negative(image)), time
             time += _duration(image)
 
 
@@ -230,9 +238,9 @@ def _is_deep_colour(image: Image.Image, path: Path) -> bool:
     )
 
 
-def _deep_colour(image: Image.Image, path: Path) -> Picture:
+def _deep_colour(image: Image.Image, path: Path, upright: bool) -> Picture:
     """Colour of 16 bits a channel, decoded by FFmpeg; ``image`` is what Pillow says of the file."""
-    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    orientation = image.getexif().get(ORIENTATION_TAG, 1) if upright else 1
     image.load()  # for its errors: FFmpeg forgives damage
     values = clips.read_deep(path, "tiff_pipe" if image.format == "TIFF" else "png_pipe")
     layers = np.divide(values, DEEPEST, dtype=np.float32)

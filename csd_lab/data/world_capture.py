@@ -62,7 +62,10 @@ def scene_edit(
     images = world.render_views(scene, cameras, size, size)
     count = torch.arange(len(cameras))
     capture = Capture(
-        images, pinholes(cameras, size, size), count >= views, f"scene {seed}: {instruction}"
+        images.unbind(),
+        pinholes(cameras, size, size),
+        count >= views,
+        f"scene {seed}: {edit.instruction}",
     )
     answers = [world.render_views(answer, cameras, size, size) for answer in edit.answers]
     return SceneEdit(

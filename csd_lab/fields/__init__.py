@@ -22,7 +22,7 @@ from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering, composite, cut, resample, stretch
 from csd_lab.fields.scene import FieldScene, PosedViews, Scene, View
 from csd_lab.fields.start import Blob
-from csd_lab.fields.warping import flow
+from csd_lab.fields.warping import enlarged, flow
 
 __all__ = [
     "Blob",
@@ -56,6 +56,7 @@ __all__ = [
     "composite",
     "contract",
     "cut",
+    "enlarged",
     "flow",
     "gaussian_scene",
     "grid_of",

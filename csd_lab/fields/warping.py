@@ -23,9 +23,11 @@ the camera and inside the image, and
 with the bilinear weights b of the four pixels around.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, interpolate
 
 from csd_lab.fields.cameras import Cameras
 from csd_lab.types import Flow
@@ -59,6 +61,20 @@ def flow(
     for index in range(len(cameras) - 1):
         grid[index], visible[index] = _pair(cameras, inverse, index, tolerance)
     return Flow(grid, visible)
+
+
+def enlarged(found: Flow, height: int, width: int) -> Flow:
+    """A flow between the same views at another size, in pixels.
+
+    Places are read bilinearly; a pixel is visible where all that it is read from are.
+    """
+    size = (height, width)
+    if found.visible.shape[1:] == size:
+        return found
+    options: dict[str, Any] = {"size": size, "mode": "bilinear", "align_corners": False}
+    grid = interpolate(found.grid.permute(0, 3, 1, 2), **options).permute(0, 2, 3, 1)
+    visible = interpolate(found.visible[:, None].to(grid), **options)[:, 0] > 1 - 1e-4
+    return Flow(torch.where(visible[..., None], grid, 0), visible)
 
 
 def _inverse_depth(cameras: Cameras, depth: Tensor, opacity: Tensor | None) -> Tensor:

@@ -30,7 +30,7 @@ from csd_lab.metrics.perceptual import (
 )
 from csd_lab.metrics.seams import SeamError
 from csd_lab.metrics.suite import MetricSuite
-from csd_lab.metrics.warped import WarpedLpips, WarpedRmse
+from csd_lab.metrics.warped import WarpedLpips, WarpedRmse, WarpedVisible
 from csd_lab.metrics.windows import IntraLpips, OverWindows, over_windows
 
 __all__ = [
@@ -63,6 +63,7 @@ __all__ = [
     "SsimTarget",
     "WarpedLpips",
     "WarpedRmse",
+    "WarpedVisible",
     "over_windows",
     "perceptual_distance",
 ]

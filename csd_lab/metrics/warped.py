@@ -16,6 +16,10 @@ are neighbours and long-range for distant ones: which of the two is measured her
 how densely the views follow each other. Their flow is estimated from the frames; here it is given,
 as by :func:`csd_lab.fields.flow` from depth.
 
+What the scene's own depth does not place, such as where it contradicts itself, is not compared:
+read both beside ``warped_visible``, the share of pixels in M. A scene whose depth is bad is
+compared on few.
+
 Views that are resampled do not match exactly, and neither do surfaces that shine: the source's own
 value is the floor. Plain grey is perfectly consistent: read both beside a metric of the edit.
 """
@@ -86,6 +90,22 @@ class WarpedRmse(ArtefactMetric):
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
         return warped_rmse(artefact.edited, known_flow(artefact))
+
+
+@final
+class WarpedVisible(ArtefactMetric):
+    """Share of pixels that ``warped_rmse`` compares; mean over a clip's pairs."""
+
+    basename = "warped_visible"
+    needs = (FLOW, TWO_FRAMES)
+    unit = "share of pixels"
+    higher_is_better = True
+    plot_lower_bound = 0.0
+    plot_upper_bound = 1.0
+    pool = staticmethod(clip_mean)
+
+    def _per_frame(self, artefact: Artefact) -> Tensor:
+        return known_flow(artefact).visible.float().mean((1, 2))
 
 
 @final

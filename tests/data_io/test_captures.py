@@ -6,9 +6,10 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
 from csd_lab import world
-from csd_lab.data import MediaError, write_image
+from csd_lab.data import MediaError, captures, read_image, write_image
 from csd_lab.data.captures import read_capture
 from csd_lab.data.world_capture import scene_edit
 from csd_lab.fields import Cameras
@@ -97,7 +98,7 @@ def test_views_held_out_stand_between_the_others(capture):
 
 def test_the_answers_are_seen_by_the_same_cameras(edit):
     assert edit.targets.shape == (1, 7, 3, SIZE, SIZE)
-    assert edit.targets.mean() < 0.7 * edit.capture.images.mean()  # night
+    assert edit.targets.mean() < 0.7 * torch.stack(edit.capture.images).mean()  # night
 
 
 @pytest.mark.parametrize("as_file", [True, False])
@@ -105,7 +106,9 @@ def test_nerfstudio(tmp_path, capture, as_file):
     path = nerfstudio(tmp_path, capture)
     found = read_capture(path if as_file else tmp_path, every=3)
     same_rays(found.cameras, capture.cameras)
-    torch.testing.assert_close(found.images, capture.images, rtol=0, atol=1 / 255)
+    assert len(found.images) == len(capture.images)
+    for image, written in zip(found.images, capture.images, strict=True):
+        torch.testing.assert_close(image, written, rtol=0, atol=1 / 255)
     assert found.held_out.tolist() == [True, False, False, True, False, False, True]
 
 
@@ -140,10 +143,9 @@ def test_blender(tmp_path, capture):
     same_rays(found.cameras, capture.cameras)
     assert found.held_out.tolist() == [False] * 5 + [True] * 2
     half = SIZE // 2
-    torch.testing.assert_close(
-        found.images[:, :, :half], capture.images[:, :, :half], rtol=0, atol=1 / 255
-    )
-    assert (found.images[:, :, half:] == 1).all()
+    for image, written in zip(found.images, capture.images, strict=True):
+        torch.testing.assert_close(image[:, :half], written[:, :half], rtol=0, atol=1 / 255)
+        assert (image[:, half:] == 1).all()
 
 
 def colmap(folder, capture, model="PINHOLE", lens=()):
@@ -211,6 +213,51 @@ def test_intrinsics_of_another_size_are_scaled(tmp_path, capture):
     same_rays(read_capture(tmp_path).cameras, capture.cameras)
 
 
+def test_images_are_taken_as_they_are_stored(tmp_path, capture):
+    """Intrinsics are of stored pixels; EXIF would turn these."""
+    path = nerfstudio(tmp_path, capture)
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    for name in json.loads(path.read_text())["frames"]:
+        file = tmp_path / name["file_path"]
+        Image.open(file).save(file, exif=orientation)
+    found = read_capture(tmp_path)
+    torch.testing.assert_close(found.images[2], capture.images[2], rtol=0, atol=1 / 255)
+    assert not torch.allclose(read_image(file).image, capture.images[-1], atol=0.05)
+
+
+def test_nerfstudios_lists_say_what_is_held_out(tmp_path, capture):
+    path = nerfstudio(tmp_path, capture)
+    content = json.loads(path.read_text())
+    names = [frame["file_path"] for frame in content["frames"]]
+    content |= {"val_filenames": names[1:2], "test_filenames": names[4:5]}
+    path.write_text(json.dumps(content))
+    assert read_capture(tmp_path).held_out.nonzero()[:, 0].tolist() == [1, 4]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg"])
+def test_names_without_a_suffix_may_have_dots(tmp_path, capture, suffix):
+    path = nerfstudio(tmp_path, capture)
+    content = json.loads(path.read_text())
+    for index, frame in enumerate(content["frames"]):
+        frame["file_path"] = f"at_{index}.5"
+        write_image(tmp_path / f"at_{index}.5{suffix}", capture.images[index])
+    path.write_text(json.dumps(content))
+    assert len(read_capture(tmp_path).images) == len(capture.images)
+
+
+def test_images_are_read_when_they_are_asked_for(tmp_path, capture, monkeypatch):
+    nerfstudio(tmp_path, capture)
+    asked = []
+    monkeypatch.setattr(
+        captures, "read_image", lambda path, upright: asked.append(path) or read_image(path)
+    )
+    found = read_capture(tmp_path)
+    assert not asked
+    assert found.images[3].shape == (3, SIZE, SIZE)
+    assert [path.name for path in asked] == ["003.png"]
+
+
 def remove_an_image(folder, content):
     (folder / "images" / "002.png").unlink()
 
@@ -239,6 +286,46 @@ def forget_the_focal_length(folder, content):
     del content["fl_x"]
 
 
+def turn_the_sides(folder, content):
+    content["w"], content["h"] = 2 * SIZE, SIZE
+
+
+def take_a_fisheye_of_ngp(folder, content):
+    content["is_fisheye"] = True
+
+
+def misspell_a_number(folder, content):
+    content["frames"][1]["fl_x"] = "abc"
+
+
+def have_no_height(folder, content):
+    content["w"], content["h"] = SIZE, 0
+
+
+def have_no_angle(folder, content):
+    del content["fl_x"]
+    content["camera_angle_x"] = 0
+
+
+def leave_a_hole_in_a_pose(folder, content):
+    content["frames"][1]["transform_matrix"][0].pop()
+
+
+def go_far_away(folder, content):
+    for frame in content["frames"]:
+        frame["transform_matrix"][0][3] += 5e5
+
+
+def stay_in_one_place(folder, content):
+    for frame in content["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] = 1.0
+
+
+def hold_out_all(folder, content):
+    content["test_filenames"] = [frame["file_path"] for frame in content["frames"]]
+
+
 def forget_a_pose(folder, content):
     del content["frames"][0]["transform_matrix"]
 
@@ -253,6 +340,15 @@ def forget_a_pose(folder, content):
         (stretch_a_pose, "the pose of camera 1 must have a rotation"),
         (take_a_fisheye, "the model 'OPENCV_FISHEYE'; understood are OPENCV, PINHOLE"),
         (forget_the_focal_length, "lacks what a transforms.json has: 'fl_x or camera_angle_x'"),
+        (turn_the_sides, "in the ratio .* are for, 48 x 24; got 24 x 24"),
+        (take_a_fisheye_of_ngp, "the model 'OPENCV_FISHEYE'"),
+        (misspell_a_number, "the fl_x of 'images/001.png' must be a number above 0, got 'abc'"),
+        (have_no_height, "the h of 'images/000.png' must be a number above 0, got 0"),
+        (have_no_angle, "the camera_angle_x of 'images/000.png' must be a number above 0, got 0"),
+        (leave_a_hole_in_a_pose, "transform_matrix of 'images/001.png' must be 4 x 4 finite"),
+        (go_far_away, "cameras in different places, not far from the origin; they stand"),
+        (stay_in_one_place, "cameras in different places"),
+        (hold_out_all, "must not hold out all of its 7 views"),
         (forget_a_pose, "lacks what a transforms.json has: 'transform_matrix'"),
     ],
 )

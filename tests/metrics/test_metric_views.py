@@ -14,6 +14,7 @@ from csd_lab.metrics import (
     OpenClip,
     WarpedLpips,
     WarpedRmse,
+    WarpedVisible,
 )
 from csd_lab.metrics.clip import edit_direction_consistency, frame_direction_consistency
 from csd_lab.metrics.warped import warped, warped_rmse
@@ -140,6 +141,13 @@ def test_views_that_follow_their_flow_are_consistent_and_no_others(encoder: Open
     for metric in (WarpedRmse(), WarpedLpips(ClipFeatureDistance(encoder))):
         assert float(metric.value(right)) == pytest.approx(0, abs=1e-5)
         assert float(metric.value(wrong)) > 1e-3
+
+
+def test_the_share_of_pixels_that_is_compared() -> None:
+    artefact = one_answer()
+    shares = [float(pair.sum()) / pair.numel() for pair in artefact.flow.visible]
+    np.testing.assert_allclose(WarpedVisible().per_frame(artefact), shares, rtol=1e-6)
+    assert float(WarpedVisible().value(artefact)) == pytest.approx(np.mean(shares))
 
 
 def test_hidden_pixels_do_not_count(encoder: OpenClip) -> None:
