@@ -70,7 +70,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     if "recipe" in make.keywords:
         make.keywords["recipe"].rehearse()
     if make.func is Reconstruction:
-        _ = data.task
+        check_nothing_to_do(data.task)
         return Run(data, reconstruction_of(data, make), trainer)
     if make.func is TextTo3D:
         check_distils(make.keywords["distiller"])
@@ -191,6 +191,20 @@ def check_together(make: partial[EditModule], data: EditData) -> None:
         raise ValueError(
             "modality must be video for a clip, whose frames are the particles; windows are for "
             "one image: data=image or data=world_panorama."
+        )
+
+
+def check_nothing_to_do(task: EditTask) -> None:
+    """Check that a capture is only to be reconstructed.
+
+    Raises:
+        ValueError: if there is something to do.
+    """
+    if task.instruction:
+        raise ValueError(
+            "prompt must not be given to modality=reconstruction, which edits nothing, got "
+            f"{task.instruction!r}; leave it out, or take modality=scene. A scene of the world "
+            "without an instruction is data=world_capture."
         )
 
 

@@ -50,10 +50,12 @@ class Preview(pl.Callback):
                 self._write(trainer, pl_module)
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        result = artefact(trainer, pl_module)
         path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"
-        before, after = _called(pl_module)
-        rows = {before: result.task.source, after: result.edited}
+        rows = known(pl_module, EditModule).under_way()
+        if rows is None:
+            result = artefact(trainer, pl_module)
+            before, after = _called(pl_module)
+            rows = {before: result.task.source, after: result.edited}
         write_image(path, contact_sheet(rows, title=f"step {trainer.global_step}"))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from csd_lab.data import write_mesh, write_points, write_video
-from csd_lab.fields import Cameras, FieldScene, Scene, View, bounds_of, camera_path, points_seen
+from csd_lab.fields import Cameras, FieldScene, GridField, Scene, View, camera_path, points_seen
 from csd_lab.fields.surface import surface
 from csd_lab.particles import OfScene
 from csd_lab.report import DepthClip, colour_depths, side_by_side
@@ -102,11 +102,11 @@ class WriteScene(pl.Callback):
         if self.mesh is None:
             return
         scene = module.result
-        if not isinstance(scene, FieldScene):
+        if not isinstance(scene, FieldScene) or not isinstance(scene.field, GridField):
             log.info("no mesh: %s has no density to find a surface of", type(scene).__name__)
             return
-        bounds = bounds_of(module.around)
-        mesh = surface(scene.field, bounds.centre, bounds.scale, self.mesh)
+        field = scene.field
+        mesh = surface(field, field.centre, float(field.scale), self.mesh)
         if mesh is None:
             log.info("no mesh: the density is nowhere high enough, or everywhere")
             return

@@ -124,7 +124,9 @@ class Cameras:
         u, v = _undistorted(seen, self.distortion[ids]).unbind(dim=1)
         local = normalize(torch.stack([u, -v, -torch.ones_like(u)], dim=1), dim=1)
         poses = self.poses[ids]
-        return Rays(poses[:, :, 3], torch.einsum("rij,rj->ri", poses[:, :, :3], local))
+        # a product would be of half precision under autocast, and miss by pixels
+        turned = (poses[:, :, :3] * local[:, None]).sum(dim=2)
+        return Rays(poses[:, :, 3], turned)
 
     def image_rays(self, index: int) -> Rays:
         """Rays through all pixels of one camera's image, row by row: R = height x width."""

@@ -149,6 +149,7 @@ class GridField(RadianceField):
     """
 
     centre: Tensor
+    scale: Tensor
     occupied: Tensor
 
     def __init__(
@@ -165,7 +166,7 @@ class GridField(RadianceField):
         if not scale > 0:
             raise ValueError(f"scale must be above 0; got {scale}")
         self.register_buffer("centre", centre.float())
-        self.scale = scale
+        self.register_buffer("scale", torch.tensor(float(scale)))
         self.density_scale = density_scale
         nodes = (resolution, resolution, resolution)
         values = torch.zeros(1, 4, *nodes)

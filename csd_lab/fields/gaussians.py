@@ -46,8 +46,14 @@ def gaussian_scene(
         raise ValueError("field=gsplat needs a CUDA device, and there is none; take field=grid")
     try:
         import gsplat
+        from gsplat.cuda._backend import _C
     except ImportError as error:
         raise ValueError("field=gsplat needs gsplat: pip install 'csd-lab[gsplat]'") from error
+    if _C is None:
+        raise ValueError(
+            "field=gsplat needs gsplat's CUDA code, which could not be built: install a CUDA "
+            "toolkit, or a wheel of gsplat that brings it"
+        )
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
     return GaussianScene(bounds, count, background_height, seed, gsplat.rasterization)
@@ -66,6 +72,7 @@ class GaussianScene(Scene):
     """
 
     views_at_once = 1
+    unit: Tensor
 
     def __init__(
         self, bounds: Bounds, count: int, background_height: int, seed: int, rasterise: Any
@@ -77,8 +84,8 @@ class GaussianScene(Scene):
         size = bounds.scale * (8 / count) ** (1 / 3)
         self.rasterise = rasterise
         self.near, self.far = bounds.near, bounds.far
-        self.unit = bounds.scale
-        self.means = nn.Parameter((bounds.centre + bounds.scale * farther * offset) / self.unit)
+        self.register_buffer("unit", torch.tensor(float(bounds.scale)))
+        self.means = nn.Parameter(bounds.centre / bounds.scale + farther * offset)
         self.scales = nn.Parameter(torch.full((count, 3), math.log(size)))
         self.turns = nn.Parameter(torch.randn(count, 4, generator=generator))
         self.opacities = nn.Parameter(torch.full((count,), -2.0))
@@ -120,13 +127,23 @@ class GaussianScene(Scene):
         return View.of([self.rendering(cameras, index)], cameras)
 
     def _images(self, cameras: Cameras, ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Colours (K, H, W, 3) before the panorama, depths along rays, opacities (K, H, W)."""
+        """Colours (K, H, W, 3) before the panorama, depths along rays, opacities (K, H, W).
+
+        Raises:
+            ValueError: a lens distorts.
+        """
+        if bool(cameras.distortion[ids].any()):
+            raise ValueError(
+                "cameras must not distort with field=gsplat, which knows pinholes alone: undistort "
+                "the images, or take field=grid"
+            )
         device = self.means.device
         poses = torch.eye(4).repeat(len(ids), 1, 1)
         poses[:, :3] = cameras.poses[ids]
         lenses = torch.eye(3).repeat(len(ids), 1, 1)
         lenses[:, 0, 0], lenses[:, 1, 1] = cameras.focal[ids].unbind(dim=1)
         lenses[:, :2, 2] = cameras.centre[ids]
+        lenses = lenses.to(device)
         seen, opacity, _ = self.rasterise(
             means=self.means * self.unit,
             quats=self.turns,
@@ -134,22 +151,21 @@ class GaussianScene(Scene):
             opacities=self.opacities.sigmoid(),
             colors=self.colours.sigmoid(),
             viewmats=torch.linalg.inv(poses @ TURN).to(device),
-            Ks=lenses.to(device),
+            Ks=lenses,
             width=cameras.width,
             height=cameras.height,
             near_plane=self.near,
             far_plane=self.far,
             render_mode="RGB+ED",
         )
-        longer = self._longer(cameras, ids).to(device)
-        return seen[..., :3], seen[..., 3] * longer, opacity[..., 0]
+        covered = opacity[..., 0]
+        depth = seen[..., 3] * _longer(lenses, cameras.height, cameras.width)
+        return seen[..., :3], torch.where(covered > 1e-10, depth, self.far), covered
 
-    @staticmethod
-    def _longer(cameras: Cameras, ids: Tensor) -> Tensor:
-        """Distance along the ray for a unit of depth along the axis, (K, H, W)."""
-        parts = []
-        for index in ids.tolist():
-            directions = cameras.image_rays(index).directions
-            axis = -cameras.poses[index, :, 2]
-            parts.append((1 / (directions @ axis)).view(cameras.height, cameras.width))
-        return torch.stack(parts)
+
+def _longer(lenses: Tensor, height: int, width: int) -> Tensor:
+    """Distance along the ray for a unit of depth along the axis, (K, H, W), of lenses (K, 3, 3)."""
+    place = torch.arange(max(height, width), device=lenses.device) + 0.5
+    u = (place[:width] - lenses[:, 0, 2:]) / lenses[:, 0, :1]
+    v = (place[:height] - lenses[:, 1, 2:]) / lenses[:, 1, 1:2]
+    return (1 + u[:, None].square() + v[:, :, None].square()).sqrt()

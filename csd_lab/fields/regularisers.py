@@ -185,5 +185,6 @@ def normals(field: RadianceField, points: Tensor, step: float) -> Tensor:
     corners = points.new_tensor(CORNERS)
     around = points[None] + step * corners[:, None]
     density = field.density(around.flatten(0, 1)).view(len(corners), -1)
-    gradient = torch.einsum("jp,ja->pa", density, corners) / (4 * step)
+    # a product would be of half precision under autocast, and turn normals by degrees
+    gradient = (density[..., None] * corners[:, None]).sum(dim=0) / (4 * step)
     return -normalize(gradient, dim=1, eps=1e-6)

@@ -280,6 +280,17 @@ class ParticleModule(EditModule, ABC):
         model.register_comm_hook(None, _sum_over_ranks)
 
     @final
+    def take_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Have all ranks hold what the first one holds, which may differ by rounding.
+
+        Args:
+            tensors: in the same order on all ranks; they are written into.
+        """
+        if self.trainer.world_size > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor.detach(), src=0)
+
+    @final
     def change_parameters(self, change: Callable[[], None]) -> None:
         """Have some parameters replaced by others of the same names, between two steps.
 

@@ -21,6 +21,8 @@ Views in hand at different times see one another only through the scene; of many
 need not choose the same. With N = V all are in hand at once, and one time is enough.
 """
 
+import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -31,6 +33,11 @@ from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
 from csd_lab.particles.recipe import bar
 from csd_lab.particles.scene import SceneModule
+
+log = logging.getLogger(__name__)
+
+PREVIEWED = 8
+"""Views in hand that are shown at most."""
 
 
 @final
@@ -109,11 +116,28 @@ class DatasetUpdate(SceneModule):
 
     def on_train_epoch_end(self) -> None:
         """Put the last views back, when all steps are done."""
-        if self.global_step == self.trainer.max_steps and bool(self.in_hand.any()):
-            self._put_back()
-            views = PosedViews(self.edited, self.cameras)
-            shown = bar("following the edited views", self.global_rank == 0)
-            self.fitter.fit(views, self.updates.last, self.recipe.final_rate, shown)
+        if not bool(self.in_hand.any()):
+            return
+        if self.global_step < self.trainer.max_steps:
+            log.warning("stopped with views in hand, which the scene does not show yet: resume")
+            return
+        self._put_back()
+        views = PosedViews(self.edited, self.cameras)
+        shown = bar("following the edited views", self.global_rank == 0)
+        self.fitter.fit(views, self.updates.last, self.recipe.final_rate, shown)
+        self.take_from_first(self.scene.state_dict().values())
+
+    @torch.no_grad()
+    def under_way(self) -> Mapping[str, Tensor] | None:
+        """Some of the views in hand, which the scene does not show yet."""
+        if self._latest is None or not bool(self.in_hand.any()):
+            return None
+        ids = self.latest.ids
+        some = torch.linspace(0, len(ids) - 1, min(PREVIEWED, len(ids))).round().long()
+        sampling = isinstance(self.distiller, Sampler) and not self.distiller.done
+        clean = self.latest.residual.x_0 if sampling else self.latents[ids]
+        in_hand = self.prior.decode(clean[some].to(self.latents))
+        return {"captured": self.original[ids[some]], "views in hand": in_hand}
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:
@@ -125,6 +149,7 @@ class DatasetUpdate(SceneModule):
             noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
             x = self.distiller.start(x, noise, self.conditioning(ids))
         self.latents[ids] = x
+        self.take_from_first([self.latents])
         self.renew_optimizer()
 
     @torch.no_grad()
@@ -137,7 +162,9 @@ class DatasetUpdate(SceneModule):
         if isinstance(self.distiller, Sampler) and not self.distiller.done:
             return  # noise on its way to an image
         self.edited[ids] = self.prior.decode(self.latents[ids])
+        self.take_from_first([self.edited])
         self.fitter.fit(PosedViews(self.edited, self.cameras), self.updates.fit)
+        self.take_from_first(self.scene.state_dict().values())
 
     def render(self, ids: Tensor) -> Tensor:
         """Latents of the views ``ids``, (N, C, h, w)."""

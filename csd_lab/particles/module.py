@@ -52,6 +52,14 @@ class EditModule(pl.LightningModule, ABC):
     def export_source(self) -> Tensor:
         """What :meth:`export` would give without any edit, (F, 3, H, W), in [0, 1]."""
 
+    def under_way(self) -> Mapping[str, Tensor] | None:
+        """Images that show how far it is, where :meth:`export` does not yet, by what they are.
+
+        Returns:
+            Rows of as many images, (K, 3, H, W), in [0, 1]; None: :meth:`export` does.
+        """
+        return None
+
 
 class OfScene(ABC):
     """A module whose result is a scene, to be looked at from anywhere."""

@@ -112,7 +112,7 @@ class SceneRecipe:
     @staticmethod
     def _take(scene: Scene, run: RunFolder) -> None:
         """Take the scene that a run ended with."""
-        state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+        state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "scene."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
         try:

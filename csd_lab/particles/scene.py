@@ -104,6 +104,7 @@ class SceneModule(ParticleModule, OfScene, ABC):
         fitter = self.new_fitter()
         views = PosedViews(self.original, self.cameras)
         self.recipe.reconstruct(fitter, views, show=self.trainer.is_global_zero)
+        self.take_from_first(fitter.scene.state_dict().values())
         for scene in (self.scene, self.source_scene):
             scene.load_state_dict(fitter.scene.state_dict())
 

@@ -90,3 +90,10 @@ def test_impossible_cameras_are_refused(change, message):
     options = {"poses": STRAIGHT, "focal": FOCAL, "height": 40, "width": 60} | change
     with pytest.raises(ValueError, match=message):
         Cameras(**options)
+
+
+def test_rays_do_not_depend_on_autocast():
+    seen_by = Cameras(orbit(torch.zeros(3), 3.0, 0.4, 2, UP), torch.tensor([500.0, 500.0]), 64, 64)
+    plain = seen_by.image_rays(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(seen_by.image_rays(1).directions, plain.directions)

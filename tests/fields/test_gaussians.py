@@ -63,6 +63,19 @@ def test_gaussians_lie_where_cameras_see_them():
         assert view.colour.shape == (3, 16, 20)
 
 
+def test_nothing_is_seen_as_far_as_rays_go():
+    own = scene(1)
+    view = own.view(cameras(), 0)
+    assert (view.depth[view.opacity == 0] == own.far).all()
+
+
+def test_lenses_that_distort_are_refused():
+    pinholes = cameras()
+    bent = Cameras(pinholes.poses, pinholes.focal, 16, 20, distortion=torch.tensor([-0.1, 0, 0, 0]))
+    with pytest.raises(ValueError, match="cameras must not distort with field=gsplat"):
+        scene().view(bent, 0)
+
+
 def test_what_is_behind_shows_where_nothing_is():
     own = scene(1)
     with torch.no_grad():

@@ -18,6 +18,9 @@ SCENE = (
     *("field.resolution=10", "field.coarse=6", "field.fine=6", "prior.dtype=float32"),
     *("modality.recipe.loss.rays=64", "modality.recipe.steps=4", "prompt=make it sepia"),
 )
+RECONSTRUCTION = tuple(
+    part for part in SCENE[1:] if not part.startswith(("modality.recipe.steps", "prompt"))
+)
 IMAGES = (*SCENE, "modality.updates.fit=2", "modality.updates.last=3", "data.views=2")
 ROUNDS = (*IMAGES, "trainer.max_steps=3", "modality.updates.times=3")
 
@@ -74,6 +77,23 @@ def unfinished(folder, steps, *overrides):
     trainer.fit(module, data)
     assert trainer.global_step == steps
     return RunFolder(folder).checkpoint
+
+
+@pytest.mark.parametrize("method", ["csd_edit_best", "ip2p"])
+def test_views_in_hand_are_shown_while_the_scene_does_not_follow_them(tmp_path, method):
+    data, module, trainer = built(tmp_path, *IMAGES, f"method={method}", "trainer.max_steps=4")
+    trainer.callbacks.insert(0, StopAt(2))
+    trainer.fit(module, data)
+    rows = module.under_way()
+    ids = module.in_hand.nonzero()[:, 0]
+    assert set(rows) == {"captured", "views in hand"}
+    assert torch.equal(rows["captured"].sort(0)[0], module.original[ids].sort(0)[0])
+    assert rows["views in hand"].shape == rows["captured"].shape
+    off = (rows["views in hand"] - rows["captured"]).abs().mean()
+    assert 0.02 < off < 0.4
+    assert torch.equal(module.export(), module.export_source())
+    whole = run(tmp_path / "whole", *IMAGES, f"method={method}", "trainer.max_steps=2")
+    assert whole.under_way() is None
 
 
 @pytest.mark.parametrize("method", ["csd_edit_best", "in2n"])
@@ -211,9 +231,24 @@ def test_a_reconstruction_is_taken_from_its_run(tmp_path):
         module.setup("fit")
 
 
+def test_a_reconstruction_of_fewer_views_is_the_same_scene(tmp_path):
+    """Where a scene lies is that of the views that it was made from."""
+    made = run(tmp_path / "made", "experiment=reconstruct", *RECONSTRUCTION, "trainer.max_steps=3")
+    taken = f"modality.recipe.reconstruction={tmp_path / 'made'}"
+    module = run(tmp_path / "taken", *IMAGES, "trainer.max_steps=2", "data.count=4", taken)
+    assert torch.equal(module.source_scene.field.centre, made.scene.field.centre)
+    assert torch.equal(module.source_scene.field.scale, made.scene.field.scale)
+    points = torch.rand(20, 3)
+    assert torch.equal(module.source_scene.field.density(points), made.scene.field.density(points))
+
+
+def test_nothing_is_asked_of_a_reconstruction(tmp_path):
+    with pytest.raises(ValueError, match="prompt must not be given to modality=reconstruction"):
+        built(tmp_path, "experiment=reconstruct", *RECONSTRUCTION, "data.instruction=make it sepia")
+
+
 def test_a_reconstruction_resumes(tmp_path):
-    overrides = ("experiment=reconstruct", *SCENE, "trainer.max_steps=6")
-    overrides = [o for o in overrides if not o.startswith(("modality.recipe.steps", "prompt"))]
+    overrides = ("experiment=reconstruct", *RECONSTRUCTION, "trainer.max_steps=6")
     whole = run(tmp_path / "whole", *overrides)
     checkpoint = unfinished(tmp_path / "half", 4, *overrides)
     resumed = run(tmp_path / "resumed", *overrides, checkpoint=checkpoint)
