@@ -97,3 +97,34 @@ def test_rays_do_not_depend_on_autocast():
     plain = seen_by.image_rays(1)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(seen_by.image_rays(1).directions, plain.directions)
+
+
+@pytest.mark.parametrize("k1", [0.3, 0.6, 1.0])
+def test_strong_pincushion_is_undone(k1):
+    """Where a fixed point of the distortion itself would run away."""
+    pose = orbit(torch.zeros(3), 3.0, 0.4, 1, UP)
+    seen_by = Cameras(pose, torch.tensor([1000.0, 1000.0]), 1080, 1920, distortion=lens(k1, 0.2))
+    rays = seen_by.rays(torch.zeros(1, dtype=torch.int64), torch.zeros(1), torch.zeros(1))
+    place, _ = seen_by.project(rays.origins + 2 * rays.directions, 0)
+    assert place.abs().max() < 0.05
+
+
+def test_points_beyond_what_a_barrel_lens_shows_are_nowhere():
+    """It would fold them back: (1 - 0.3 r^2) r falls from r = 1.05 on, at 46.5 degrees."""
+    pose = torch.tensor([[[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]]])
+    seen_by = Cameras(pose, torch.tensor([70.0, 70.0]), 64, 64, distortion=lens(-0.3))
+    angles = torch.tensor([10.0, 40.0, 46.0, 47.0, 62.0, 80.0]).deg2rad()
+    points = torch.stack([angles.sin(), torch.zeros(6), -angles.cos()], dim=1)
+    places, ahead = seen_by.project(points, 0)
+    assert (ahead > 0).all()
+    assert places[:, 0].isfinite().tolist() == [True, True, True, False, False, False]
+
+
+def test_a_lens_that_folds_within_the_image_is_refused():
+    pose = orbit(torch.zeros(3), 3.0, 0.4, 2, UP)
+    with pytest.raises(ValueError, match="the distortion of camera 0 must be one that can be"):
+        Cameras(pose, torch.tensor([20.0, 20.0]), 64, 64, distortion=lens(-0.5))
+
+
+def lens(k1: float, k2: float = 0.0) -> torch.Tensor:
+    return torch.tensor([k1, k2, 0.0, 0.0])
