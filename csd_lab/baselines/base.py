@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, final, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,10 +29,8 @@ from csd_lab.distill.checks import check_choice
 from csd_lab.distill.distillers import mean_norm
 from csd_lab.distill.noise import NoiseMode, check_seed
 from csd_lab.priors.base import Prior
+from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning, Text
-
-_SAMPLING = 2
-"""Key of this stream of randomness, which keeps it apart from others of the same seed."""
 
 
 class ScheduledSampler(Sampler, ABC):
@@ -154,12 +151,8 @@ class ScheduledSampler(Sampler, ABC):
     def _generators(self, count: int) -> Sequence[torch.Generator]:
         """Random generators of this step, one a particle."""
         particles = [0] * count if self.noise == "shared" else range(count)
-        return [self._generator(particle) for particle in particles]
-
-    def _generator(self, particle: int) -> torch.Generator:
-        key = (self.seed, self.taken, particle)
-        sequence = np.random.SeedSequence(key, spawn_key=(_SAMPLING,))
-        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+        place = (Stream.SAMPLER_NOISE, self.seed, self.taken)
+        return [torch_generator(*place, particle) for particle in particles]
 
     def state_dict(self) -> dict[str, Any]:
         """Steps taken, and the scheduler's memory of them."""

@@ -12,17 +12,14 @@ what the scene has become of earlier ones.
 
 from typing import Any, ClassVar, final
 
-import numpy as np
 from diffusers import DDIMScheduler
 from torch import Tensor
 
 from csd_lab.baselines.base import ScheduledSampler
 from csd_lab.distill import Need
 from csd_lab.priors.base import Prior
+from csd_lab.streams import Stream, numpy_generator
 from csd_lab.types import Conditioning
-
-STREAM = 5
-"""Keeps the draws of levels apart from the other streams of randomness."""
 
 
 @final
@@ -73,8 +70,8 @@ class InstructNerf2Nerf(ScheduledSampler):
 
     def _level(self) -> int:
         """T of the next start."""
-        sequence = np.random.SeedSequence((self.seed, self.begun), spawn_key=(STREAM,))
-        share = np.random.default_rng(sequence).uniform(self.low, self.high)
+        random = numpy_generator(Stream.SAMPLER_LEVEL, self.seed, self.begun)
+        share = random.uniform(self.low, self.high)
         return max(self.steps, round(share * self._limit))
 
     def _below(self, level: int) -> None:

@@ -18,19 +18,13 @@ import torch
 from torch import Tensor
 
 from csd_lab.distill.checks import check_choice
+from csd_lab.streams import Stream, numpy_generator
 
 NoiseMode = Literal["independent", "shared"]
 Purpose = Literal["distil", "learn"]
 
-_TIMESTEP: dict[Purpose, int] = {"distil": 0, "learn": 2}
-_NOISE: dict[Purpose, int] = {"distil": 1, "learn": 3}
-_WEIGHTS = 4
-_PLACES = 5
-
-
-def _stream(kind: int, seed: int, step: int, particle: int = 0) -> np.random.Generator:
-    # All four words are hashed at full width; torch's CPU generator keeps 32 bits of a seed.
-    return np.random.default_rng(np.random.SeedSequence((seed, step, particle), spawn_key=(kind,)))
+TIMESTEPS: dict[Purpose, Stream] = {"distil": Stream.TIMESTEP, "learn": Stream.LEARNED_TIMESTEP}
+NOISES: dict[Purpose, Stream] = {"distil": Stream.NOISE, "learn": Stream.LEARNED_NOISE}
 
 
 def check_seed(seed: int, step: int) -> None:
@@ -48,7 +42,7 @@ def timestep_generator(seed: int, step: int, purpose: Purpose = "distil") -> np.
         purpose: what it is for.
     """
     check_seed(seed, step)
-    return _stream(_TIMESTEP[purpose], seed, step)
+    return numpy_generator(TIMESTEPS[purpose], seed, step, 0)
 
 
 def places_generator(seed: int, step: int) -> np.random.Generator:
@@ -59,13 +53,13 @@ def places_generator(seed: int, step: int) -> np.random.Generator:
         step: optimisation step, >= 0.
     """
     check_seed(seed, step)
-    return _stream(_PLACES, seed, step)
+    return numpy_generator(Stream.WINDOW_PLACES, seed, step, 0)
 
 
 def weights_generator(seed: int) -> np.random.Generator:
     """The generator that the first weights of what learns are drawn from, for a seed >= 0."""
     check_seed(seed, 0)
-    return _stream(_WEIGHTS, seed, 0)
+    return numpy_generator(Stream.LEARNER_WEIGHTS, seed, 0, 0)
 
 
 def particle_noise(
@@ -106,5 +100,6 @@ def particle_noise(
         particles = [0] * len(particles)
     noise = np.empty((len(particles), *shape), np.float32)
     for row, particle in zip(noise, particles, strict=True):
-        _stream(_NOISE[purpose], seed, step, particle).standard_normal(dtype=np.float32, out=row)
+        random = numpy_generator(NOISES[purpose], seed, step, particle)
+        random.standard_normal(dtype=np.float32, out=row)
     return torch.from_numpy(noise).to(device, dtype)

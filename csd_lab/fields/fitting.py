@@ -16,14 +16,11 @@ interrupted.
 from collections.abc import Callable, Iterable
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from csd_lab.fields.scene import PosedViews, Scene
-
-STREAM = 0x72617973
-"""Keeps this stream of random numbers apart from others of the same seed."""
+from csd_lab.streams import Stream, torch_generator
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
@@ -59,7 +56,7 @@ class PixelLoss:
 
         Of several ranks each takes its share of the pixels; the mean of their losses is the loss.
         """
-        generator = self._generator(step)
+        generator = torch_generator(Stream.FIT_PIXELS, self.seed, step)
         count, _, height, width = views.images.shape
         place = torch.randint(count * height * width, (self.rays,), generator=generator)
         if scene.views_at_once is not None:
@@ -75,10 +72,6 @@ class PixelLoss:
         wanted = views.images[ids.to(device), :, rows.to(device), columns.to(device)]
         error = (seen - wanted.to(seen)).square().sum() * (ranks / (3 * self.rays))
         return error + self.smoothness * scene.smoothness(generator), error.detach()
-
-    def _generator(self, step: int) -> torch.Generator:
-        sequence = np.random.SeedSequence((self.seed, step), spawn_key=(STREAM,))
-        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
 
 
 @final

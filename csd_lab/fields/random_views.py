@@ -24,9 +24,7 @@ import torch
 from torch import Tensor
 
 from csd_lab.fields.cameras import Cameras, look_at
-
-STREAM = 0x6F726269
-"""Keeps this stream of random numbers apart from others of the same seed."""
+from csd_lab.streams import Stream, numpy_generator
 
 Range = tuple[float, float]
 
@@ -87,8 +85,9 @@ class RandomViews:
 
     def draw(self, seed: int, step: int, ids: Tensor) -> OrbitViews:
         """The views ``ids``, (n,), each in 0 ... N - 1, of a step."""
-        turn = _generator(seed, step, self.count).random()
-        rows = [_generator(seed, step, i).random(4) for i in ids.tolist()]
+        place = (Stream.ORBIT_CAMERAS, seed, step)
+        turn = numpy_generator(*place, self.count).random()
+        rows = [numpy_generator(*place, i).random(4) for i in ids.tolist()]
         u = torch.from_numpy(np.reshape(rows, (-1, 4)))
         azimuth = 360 * ((turn + (ids.cpu() + u[:, 0]) / self.count) % 1)
         parts = [
@@ -102,11 +101,6 @@ class RandomViews:
         azimuth = torch.arange(count) * (360 / count)
         middles = (sum(part) / 2 for part in (self.elevation, self.distance, self.angle))
         return OrbitViews(azimuth, *(torch.full((count,), middle) for middle in middles))
-
-
-def _generator(seed: int, step: int, index: int) -> np.random.Generator:
-    sequence = np.random.SeedSequence((seed, step, index), spawn_key=(STREAM,))
-    return np.random.default_rng(sequence)
 
 
 def _range(name: str, value: Range, least: float, most: float) -> Range:

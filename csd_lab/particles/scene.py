@@ -14,7 +14,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,10 +21,8 @@ from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
 from csd_lab.particles.base import ParticleModule
 from csd_lab.particles.module import OfScene
 from csd_lab.particles.recipe import SceneRecipe
+from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning
-
-STREAM = 0x76696577
-"""Keeps the randomness of renderings apart from others of the same seed."""
 
 
 class SceneModule(ParticleModule, OfScene, ABC):
@@ -163,6 +160,4 @@ class SceneParticles(SceneModule):
 
     def _generator(self, index: int) -> torch.Generator:
         """Of what is random about a view's rendering in this step, on any rank the same."""
-        key = (self.seed, self.global_step, index)
-        sequence = np.random.SeedSequence(key, spawn_key=(STREAM,))
-        return torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+        return torch_generator(Stream.SCENE_RAYS, self.seed, self.global_step, index)

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, final
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -38,10 +37,8 @@ from csd_lab.fields import (
 from csd_lab.particles.base import ParticleModule
 from csd_lab.particles.module import OfScene
 from csd_lab.priors import Prior
+from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning, Text
-
-STREAM = 0x74336473
-"""Keeps the randomness of renderings apart from others of the same seed."""
 
 
 @final
@@ -258,9 +255,7 @@ class TextTo3D(ParticleModule, OfScene):
 
     def _look(self, cameras: Cameras, place: int, particle: int) -> Look:
         """What one camera sees; where its rays are cut is a function of (seed, step, particle)."""
-        key = (self.seed, self.global_step, particle)
-        sequence = np.random.SeedSequence(key, spawn_key=(STREAM,))
-        generator = torch.Generator().manual_seed(int(sequence.generate_state(1)[0]))
+        generator = torch_generator(Stream.TEXT_RAYS, self.seed, self.global_step, particle)
         rays = Rays(*(part.to(self.device) for part in cameras.image_rays(place)))
         return Look(rays, self.scene.rendering(cameras, place, generator))
 
