@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
@@ -17,6 +17,7 @@ from csd_lab.cli import config_folder
 from csd_lab.data import EditData
 from csd_lab.launch import quiet_libraries
 from csd_lab.metrics import MetricSuite
+from csd_lab.particles import ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps
 from csd_lab.types import Artefact
@@ -50,6 +51,22 @@ def quiet_trainer(steps: int, **options: Any) -> pl.Trainer:
     )
 
 
+class Edited(NamedTuple):
+    """An edit.
+
+    Attributes:
+        module: as it ended.
+        data: what was edited.
+        result: at the size of the source.
+        cost: seconds and network samples.
+    """
+
+    module: ParticleModule
+    data: EditData
+    result: Artefact
+    cost: dict[str, float]
+
+
 class Bench:
     """Does cells.
 
@@ -80,6 +97,18 @@ class Bench:
             settings: of the config, for this edit alone.
             more: metrics besides those of the config.
         """
+        done = self.edit(method, seed, data, settings)
+        result = with_flow(done.result, done.data, done.module)
+        return self.suite.evaluate(result) | (more(result) if more else {}) | done.cost
+
+    def edit(
+        self,
+        method: str,
+        seed: int,
+        data: EditData | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Edited:
+        """One edit of a task; arguments as those of :meth:`run`."""
         config = self.configs[method].copy()
         config.seed = seed
         for key, value in (settings or {}).items():
@@ -90,14 +119,13 @@ class Bench:
         module = module_of(config, data, prior, instantiate(config.modality))
         trainer = quiet_trainer(all_steps(config), enable_checkpointing=False)
         trainer.fit(module, data)
-        edited = module.export()
+        images = module.export()
         cost = {
             "seconds": time.perf_counter() - start,
             "samples": float(prior.samples_evaluated - before),
         }
         task = data.task._replace(windows=data.windows)
-        result = with_flow(Artefact(data.restore(edited), task), data, module)
-        return self.suite.evaluate(result) | (more(result) if more else {}) | cost
+        return Edited(module, data, Artefact(data.restore(images), task), cost)
 
     def _prior(self, config: DictConfig) -> Prior:
         """The prior of this config, which methods share."""

@@ -25,6 +25,7 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "compare_video": ("trainer.max_steps=1", *ONE_EDIT, "csd_edit_best", "ip2p"),
     "count_samples": (),
     "coverage": ("--seeds", "1"),
+    "draw_pictures": ("trainer.max_steps=2", "--only", "first_run", "text_to_3d", "--folder", "."),
     "evaluate_prior": ("--count", "2", "--steps", "2", "--parts", "autoencoder"),
     "show_world": ("pictures",),
     "tune_methods": ("trainer.max_steps=1", *ONE_EDIT, "ip2p"),
