@@ -151,11 +151,15 @@ class Cameras:
 
     def image_rays(self, index: int) -> Rays:
         """Rays through all pixels of one camera's image, row by row: R = height x width."""
+        return self.rays(*self.pixels(index))
+
+    def pixels(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The camera, the row and the column of each of its pixels' middles, row by row: (R,)."""
         rows, columns = torch.meshgrid(
             torch.arange(self.height) + 0.5, torch.arange(self.width) + 0.5, indexing="ij"
         )
         ids = torch.full((self.height * self.width,), index)
-        return self.rays(ids, rows.flatten(), columns.flatten())
+        return ids, rows.flatten(), columns.flatten()
 
     def project(self, points: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """Where one camera sees points of the world.

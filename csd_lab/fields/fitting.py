@@ -123,22 +123,23 @@ class SceneFitter(nn.Module):
         Returns:
             Mean squared error of the last steps; NaN if there was none.
         """
-        error = float("nan")
+        error = torch.tensor(torch.nan)
+        taken = int(self.taken)
         self.scene.requires_grad_(True)
         with torch.enable_grad():
             for step in progress(range(steps)):
                 share = 1.0 if final_rate is None else final_rate ** (step / steps)
                 for group in self._optimizer.param_groups:
                     group["lr"] = self.learning_rate * share
-                loss, now = self.loss(self.scene, views, int(self.taken))
+                loss, now = self.loss(self.scene, views, taken + step)
                 self._optimizer.zero_grad()
                 loss.backward()
                 self._optimizer.step()
                 self.taken += 1
-                error = float(now) if step == 0 else 0.9 * error + 0.1 * float(now)
+                error = now if step == 0 else 0.9 * error + 0.1 * now
         self._optimizer.zero_grad()
         self.scene.requires_grad_(False)
-        return error
+        return float(error)
 
     def get_extra_state(self) -> dict[str, Any]:
         """The optimiser's state."""

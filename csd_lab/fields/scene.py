@@ -109,15 +109,11 @@ class Scene(nn.Module, ABC):
             index: of the camera.
             generator: of what is random about it, on the CPU; None: nothing is.
         """
-        count = cameras.height * cameras.width
-        rows, columns = torch.meshgrid(
-            torch.arange(cameras.height) + 0.5, torch.arange(cameras.width) + 0.5, indexing="ij"
-        )
+        places = cameras.pixels(index)
         noise = None
         if generator is not None:
-            noise = torch.rand(count, self.randomness, generator=generator)
-        ids = torch.full((count,), index)
-        return self.pixels(cameras, ids, rows.flatten(), columns.flatten(), noise)
+            noise = torch.rand(len(places[0]), self.randomness, generator=generator)
+        return self.pixels(cameras, *places, noise)
 
 
 @final
