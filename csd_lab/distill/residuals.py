@@ -46,7 +46,7 @@ from csd_lab.distill.checks import check_choice
 from csd_lab.distill.guidance import Guidance, NoisePredictor, Request, guided_noise
 from csd_lab.distill.kernels import at_least_float32
 from csd_lab.distill.learners import Learner
-from csd_lab.distill.schedules import NoiseSchedule
+from csd_lab.distill.schedules import NoiseSchedule, TimestepSampler
 from csd_lab.types import Blend, Conditioning, Text
 
 LearnerFactory = Callable[[Any], Learner]
@@ -101,9 +101,11 @@ class ResidualRule(ABC):
 
     Attributes:
         needs_source: whether particles are compared with their sources.
+        lowest: the smallest timestep at which it is defined.
     """
 
     needs_source: ClassVar[bool] = False
+    lowest: int = 0
 
     def __init__(self, guidance: Guidance) -> None:
         self.guidance = guidance
@@ -111,6 +113,15 @@ class ResidualRule(ABC):
     @abstractmethod
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior."""
+
+    @final
+    def check(self, timesteps: TimestepSampler) -> None:
+        """Raises ValueError unless it is defined at all timesteps that may be drawn."""
+        if timesteps.low < self.lowest:
+            raise ValueError(
+                f"the timesteps' low must be at least {self.lowest} for {type(self).__name__}; got "
+                f"{timesteps.low}"
+            )
 
     def learner(self, prior: Any) -> Learner | None:  # noqa: ARG002
         """What is to be trained on the particles of this prior; None where nothing is."""
@@ -196,7 +207,7 @@ class PosteriorResidual(ResidualRule):
         if stride < 1:
             raise ValueError(f"stride must be at least 1; got {stride}")
         check_choice("step", step, get_args(PosteriorStep))
-        self.stride = stride
+        self.stride = self.lowest = stride
         self.step: PosteriorStep = step
 
     def coefficients(self, schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:

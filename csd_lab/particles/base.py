@@ -77,6 +77,7 @@ from csd_lab.distill import (
     Residual,
     Sampler,
     TimestepSampler,
+    WeightedDistiller,
     particle_noise,
     surrogate_loss,
     timestep_generator,
@@ -150,6 +151,8 @@ class ParticleModule(EditModule, ABC):
             raise ValueError("timesteps must be given to a distiller, got None.")
         else:
             timesteps.check(prior.schedule)
+            if isinstance(distiller, WeightedDistiller):
+                distiller.rule.check(timesteps)
         self.prior = prior
         self.distiller = distiller
         self.timesteps = timesteps

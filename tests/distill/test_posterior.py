@@ -14,6 +14,7 @@ from csd_lab.distill import (
     Query,
     ScoreDistillation,
     SourceResidual,
+    UniformTimesteps,
     VariancePreserving,
 )
 from csd_lab.types import Conditioning
@@ -125,6 +126,9 @@ def test_arguments_are_checked() -> None:
         PosteriorResidual(GUIDANCE, 2, "half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="t must be at least the stride, 5; got 4"):
         residual(PosteriorResidual(GUIDANCE, 5), 4)
+    PosteriorResidual(GUIDANCE, 5).check(UniformTimesteps(5, 500))
+    with pytest.raises(ValueError, match="low must be at least 5 for PosteriorResidual; got 4"):
+        PosteriorResidual(GUIDANCE, 5).check(UniformTimesteps(4, 500))
     with pytest.raises(ValueError, match="source must be the clean source particles"):
         ScoreDistillation(PosteriorResidual(GUIDANCE), Constant())(
             ClosedForm(), X, None, CONDITIONING, NOISE, torch.tensor(300)
