@@ -7,8 +7,8 @@
     python scripts/reproduce_tables.py --table-only       # from the cells that there are
 
 Every finished edit is a line of docs/results/<table>.jsonl. The script can be stopped at any time,
-and goes on where it was. The tables are made of all cells that are there, and say of how many edits
-each figure is.
+and goes on where it was. The tables are made of the cells that are there, of methods with enough
+scenes for an interval, and say of how many edits they are.
 """
 
 import argparse
@@ -17,7 +17,8 @@ from pathlib import Path
 
 from comparison.bench import Bench, be_quiet
 from comparison.cells import Cell, Plan, fill
-from comparison.published import Column, Published, draw, section
+from comparison.pictures import draw
+from comparison.published import Column, Published, present, section
 from comparison.subjects import (
     ABLATIONS,
     CAPTIONS,
@@ -34,8 +35,6 @@ from comparison.subjects import panoramas as wide
 from comparison.subjects import scenes as around
 from comparison.tables import rows_of
 
-from csd_lab.compare.statistics import ENOUGH
-
 DOCS = Path(__file__).parent.parent / "docs"
 IMAGE_GUIDANCE = (1.0, 1.4, 1.8, 2.2)
 TOLD = 1.4
@@ -46,27 +45,27 @@ UNLEARNT = (
     "many answers: there the nearest answer may be won by hardly an edit, and CLIP direction tells."
 )
 
-DIRECTION = Column("clip_direction_tiny", "CLIP direction", 3)
-COST = (Column("seconds", "seconds", 1), Column("samples", "network samples", 0))
-FIDELITY = Column("psnr_target", "PSNR to the answer, dB", 2)
-ANSWER = Column("psnr_answer", "PSNR to the nearest answer, dB", 2)
-SPREAD = Column("error_spread", "error spread", 4)
-AGREEMENT = Column("agreement", "agreement", 3)
-"""Of frames, on one of many right answers."""
+DIRECTION = Column("clip_direction_tiny", "CLIP direction")
+SAMPLES = Column("samples", "network samples")
+FIDELITY = Column("psnr_target", "PSNR to the answer, dB")
+ANSWER = Column("psnr_answer", "PSNR to the nearest answer, dB")
+SPREAD = Column("error_spread", "error spread")
+AGREEMENT = Column("agreement", "agreement of frames", (0.0, 1.0))
+"""On one of many right answers."""
 
 
 def video() -> Published:
     """Methods on clips."""
     consistency = (
-        Column("clip_consecutive_tiny", "CLIP consecutive", 3),
-        Column("lpips_consecutive_tiny", "LPIPS consecutive", 3),
+        Column("clip_consecutive_tiny", "CLIP consecutive"),
+        Column("lpips_consecutive_tiny", "LPIPS consecutive"),
         SPREAD,
     )
     return Published(
         "video",
         "Videos",
-        "Clips of 8 frames of 64 x 64 pixels, four instructions with one right answer and up to "
-        "three with many for each. `method=dds` is CSD-Edit with the identity kernel. Prompt-to-"
+        "Clips of 8 frames of 64 x 64 pixels, up to four instructions with one right answer and up "
+        "to three with many for each. `method=dds` is CSD-Edit with the identity kernel. Prompt-to-"
         "Prompt, FateZero and Pix2Video read captions on the text-to-image prior, and hardly edit "
         "here: clips that stay as they are agree, too, so look at fidelity first. Each method has "
         "the best of four scales of text guidance, tried on three other clips "
@@ -75,7 +74,7 @@ def video() -> Published:
         f"the way, for which these steps are few. {UNLEARNT}",
         clips(8, overrides_of(VIDEO_METHODS)),
         labels_of(VIDEO_METHODS),
-        one=(FIDELITY, DIRECTION, *consistency, *COST),
+        one=(FIDELITY, DIRECTION, *consistency, SAMPLES),
         many=(AGREEMENT, ANSWER, DIRECTION, *consistency),
         edits=(4, 3),
         curve=(AGREEMENT, ANSWER),
@@ -86,31 +85,32 @@ def panoramas() -> Published:
     """Methods on panoramas, over image guidance."""
     methods, labels, points = {}, {}, {}
     for name, (label, overrides) in PANORAMA_METHODS.items():
-        names = [f"{name}@{scale}" for scale in IMAGE_GUIDANCE]
-        points[label] = names
-        for each, scale in zip(names, IMAGE_GUIDANCE, strict=True):
+        points[label] = {str(scale): f"{name}@{scale}" for scale in IMAGE_GUIDANCE}
+        for each, scale in zip(points[label].values(), IMAGE_GUIDANCE, strict=True):
             methods[each] = (*overrides, f"guidance.image={scale}")
             labels[each] = f"{label}, s_I = {scale}"
-    image = Column("clip_image_tiny", "CLIP image", 3)
+    image = Column("clip_image_tiny", "CLIP image")
     shown = (
         DIRECTION,
         image,
-        Column("intra_lpips_tiny", "intra-LPIPS", 3),
-        Column("seam_error", "seam error", 4),
+        Column("intra_lpips_tiny", "intra-LPIPS"),
+        Column("seam_error", "seam error"),
     )
     return Published(
         "panorama",
         "Panoramas",
         "Panoramas of 256 x 64 pixels, an instruction with one right answer and one with many for "
-        "each, over the guidance by the image, s_I; in words at the one next to the "
-        f"default. {UNLEARNT}",
+        "each, over the guidance by the image, s_I; in words at the one next to the default. "
+        "Mind the axes of the picture: intervals, which are in the tables, are wider than all of "
+        f"its left part. {UNLEARNT}",
         wide(256, False, methods),
         labels,
-        one=(FIDELITY, *shown, *COST),
-        many=(Column("window_agreement", "agreement of windows", 3), ANSWER, *shown),
+        one=(FIDELITY, *shown, SAMPLES),
+        many=(Column("window_agreement", "agreement of windows"), ANSWER, *shown),
         edits=(1, 1),
         curve=(image, DIRECTION),
         points=points,
+        legend=f"over $s_I$ = {', '.join(map(str, IMAGE_GUIDANCE))}",
         told=[f"{name}@{TOLD}" for name in PANORAMA_METHODS],
     )
 
@@ -123,7 +123,7 @@ def ablations() -> Published:
         "The same clips, one instruction of each kind; each row changes one part of the default.",
         clips(8, overrides_of(ABLATIONS)),
         labels_of(ABLATIONS),
-        one=(FIDELITY, DIRECTION, SPREAD, *COST),
+        one=(FIDELITY, DIRECTION, SPREAD, SAMPLES),
         many=(AGREEMENT, ANSWER, DIRECTION, SPREAD),
         edits=(1, 1),
         curve=(AGREEMENT, ANSWER),
@@ -135,23 +135,24 @@ def scenes() -> Published:
     shown = (
         SPREAD,
         DIRECTION,
-        Column("lpips_consecutive_tiny", "LPIPS consecutive", 3),
-        Column("warped_rmse", "warped error", 4),
+        Column("lpips_consecutive_tiny", "LPIPS consecutive"),
+        Column("warped_rmse", "warped error"),
     )
+    agreement = AGREEMENT._replace(label="agreement of views")
     methods = overrides_of(SCENE_METHODS)
     return Published(
         "scenes",
         "Scenes",
         "Scenes of 48 views of 64 x 64 pixels, two instructions with one right answer and one with "
         "many for each. All is measured on 24 other views, a path around the scene. All methods "
-        "begin with the same reconstruction, whose seconds are not counted, and none was tuned on "
-        f"scenes. {UNLEARNT}",
+        "begin with the same reconstruction, and none was tuned on scenes. "
+        f"{UNLEARNT}",
         around(methods, DOCS.parent / "outputs" / "reconstructions"),
         labels_of(SCENE_METHODS),
-        one=(FIDELITY, *shown, *COST),
-        many=(AGREEMENT, ANSWER, *shown),
+        one=(FIDELITY, *shown, SAMPLES),
+        many=(agreement, ANSWER, *shown),
         edits=(2, 1),
-        curve=(AGREEMENT, ANSWER),
+        curve=(agreement, ANSWER),
         scenes=8,
         seeds=2,
     )
@@ -159,8 +160,11 @@ def scenes() -> Published:
 
 def scenes_from_texts() -> Published:
     """Methods that make a scene from a caption."""
-    similarity = Column("clip_text_tiny", "CLIP similarity to the caption", 3)
-    turning = Column("lpips_consecutive_tiny", "LPIPS consecutive", 3)
+    shown = (
+        Column("clip_text_tiny", "CLIP similarity to the caption"),
+        Column("clip_consecutive_tiny", "CLIP consecutive"),
+        Column("lpips_consecutive_tiny", "LPIPS consecutive"),
+    )
     return Published(
         "text_to_3d",
         "Scenes from texts",
@@ -168,10 +172,10 @@ def scenes_from_texts() -> Published:
         "look at the pictures in the README, too.",
         texts(overrides_of(TEXT_METHODS)),
         labels_of(TEXT_METHODS),
-        one=(similarity, Column("clip_consecutive_tiny", "CLIP consecutive", 3), turning, *COST),
+        one=(*shown, SAMPLES),
         many=(),
         edits=(1, 0),
-        curve=(turning, similarity),
+        curve=None,
         heads=("Four captions", ""),
         scenes=len(CAPTIONS),
         seeds=2,
@@ -190,10 +194,11 @@ HEAD = """# Results
 
 Made by `python scripts/reproduce_tables.py` on the embedded prior and held-out scenes of the
 procedural world, whose right answers are known exactly. Means are over scenes, with Student's 95 %
-interval; all edits of a scene are averaged first, since only scenes are independent. What is said
-to win or to lose does so by the interval of the paired difference, over the edits that both made.
-Defaults were chosen on other scenes. Seconds are of one CPU thread beside other work: compare them,
-and take network samples for the cost.
+interval; all edits of a scene are averaged first, since only scenes are independent. Methods that
+made as many edits share a table, which is of the edits that all in it made, and begins with the
+first method on these. What is said to win or to lose does so by the interval of the paired
+difference. Pictures are of the edits that all methods made. Defaults were chosen on other scenes.
+Seconds are in [costs.md](costs.md), made by `scripts/benchmark_methods.py` on an idle core.
 """
 
 
@@ -255,9 +260,8 @@ def write(tables: dict[str, Published]) -> None:
     parts = [HEAD.strip()]
     for name, published in tables.items():
         plan = published.plan()
-        scenes = {row["scene"] for row in rows_of(cells_of(name), plan)}
-        if len(scenes) < min(ENOUGH, published.scenes):
-            print(f"{name}: {len(scenes)} of {published.scenes} scenes, too few for a table")
+        if not present(published, rows_of(cells_of(name), plan)):
+            print(f"{name}: no method has {published.enough} scenes, too few for a table")
             continue
         parts.append(section(published, cells_of(name), plan))
         draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")

@@ -1,17 +1,15 @@
-"""A comparison as it is published: tables in Markdown, what they say in words, and a picture."""
+"""A comparison as it is published: tables in Markdown, and what they say in words."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from csd_lab.compare.statistics import Estimate
+from csd_lab.compare.statistics import ENOUGH, Estimate
 
 from .cells import Plan
 from .subjects import Subject
-from .tables import Rows, difference, mean, rows_of
+from .tables import Rows, alike, difference, extent_of, mean, on_common_edits, rows_of
 
 
 class Column(NamedTuple):
@@ -20,12 +18,28 @@ class Column(NamedTuple):
     Attributes:
         metric: its name.
         label: what it is called.
-        digits: after the decimal point.
+        bounds: that it cannot pass, nor its interval in a picture.
     """
 
     metric: str
     label: str
-    digits: int
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+
+class Panel(NamedTuple):
+    """A part of a picture.
+
+    Attributes:
+        title: what it is of.
+        rows: of the edits that all methods made.
+        along: the metric from the left to the right.
+        up: the metric from below to above.
+    """
+
+    title: str
+    rows: Rows
+    along: Column
+    up: Column
 
 
 class Published(NamedTuple):
@@ -40,9 +54,10 @@ class Published(NamedTuple):
         one: columns for instructions with one right answer.
         many: columns for those with many.
         edits: instructions a scene, with one right answer and with many.
-        curve: metrics along x and y of its picture.
-        points: of each line of the picture, its label and the methods that it goes through; none:
-            every method is a point.
+        curve: metrics along x and y of its picture; none: it has no picture.
+        points: of each line of the picture, its label and the methods that it goes through, by what
+            is written at them, if they are its ends; none: every method is a point.
+        legend: what the picture's legend begins with.
         heads: of the tables for instructions with one right answer and with many.
         told: methods that are compared in words, the first with each other one; none: all.
         scenes: how many there are.
@@ -57,8 +72,9 @@ class Published(NamedTuple):
     one: Sequence[Column]
     many: Sequence[Column]
     edits: tuple[int, int]
-    curve: tuple[Column, Column]
-    points: Mapping[str, Sequence[str]] = {}
+    curve: tuple[Column, Column] | None
+    points: Mapping[str, Mapping[str, str]] = {}
+    legend: str = ""
     heads: tuple[str, str] = (
         "Instructions with one right answer",
         "Instructions with many right answers",
@@ -66,6 +82,11 @@ class Published(NamedTuple):
     told: Sequence[str] = ()
     scenes: int = 20
     seeds: int = 3
+
+    @property
+    def enough(self) -> int:
+        """Scenes from which on a method is shown."""
+        return min(ENOUGH, self.scenes)
 
     def plan(self) -> Plan:
         """All cells."""
@@ -79,87 +100,79 @@ def section(published: Published, cells: Path, plan: Plan) -> str:
     parts = [f"## {published.title}", published.text]
     for many, columns in ((False, published.one), (True, published.many)):
         own = [row for row in rows if row["many"] is many]
-        if not own:
-            continue
-        parts += [
-            f"### {published.heads[many]}",
-            "\n".join(_table(published, own, columns)),
-            "\n".join(_verdicts(published, own, columns)),
-        ]
-    parts.append(f"![{published.title}](results/{published.name}.png)")
+        if methods := present(published, own):
+            parts.append(f"### {published.heads[many]}")
+            for group in alike(own, methods):
+                parts += _group(published, on_common_edits(own, group), columns)
+    if panels(published, rows):
+        parts.append(f"![{published.title}](results/{published.name}.png)")
     return "\n\n".join(parts)
 
 
-def _present(published: Published, rows: Rows) -> list[str]:
-    """The methods that have cells, in order."""
-    there = {row["method"] for row in rows}
-    return [method for method in published.labels if method in there]
+def present(published: Published, rows: Rows) -> list[str]:
+    """The methods that have cells of enough scenes, in order."""
+    scenes = {
+        method: {row["scene"] for row in rows if row["method"] == method}
+        for method in published.labels
+    }
+    return [method for method in published.labels if len(scenes[method]) >= published.enough]
+
+
+def panels(published: Published, rows: Rows) -> list[Panel]:
+    """The parts of the picture, one for each kind of instruction that has both its metrics."""
+    found = []
+    for many, columns in ((False, published.one), (True, published.many)):
+        own = [row for row in rows if row["many"] is many]
+        methods = present(published, own)
+        if methods and published.curve and set(published.curve) <= set(columns):
+            common = on_common_edits(own, methods)
+            title = f"{published.heads[many]}\n{extent_of(common)}"
+            found.append(Panel(title, common, *published.curve))
+    return found
+
+
+def _group(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
+    """What the rows are of, their table, and what it says; all methods made the same edits."""
+    yield f"All rows are of the same {extent_of(rows)}."
+    yield "\n".join(_table(published, rows, columns))
+    if said := "\n".join(_verdicts(published, rows, columns)):
+        yield said
 
 
 def _table(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
     higher = published.subject.metrics
     heads = (f"{column.label} {'↑' if higher[column.metric] else '↓'}" for column in columns)
-    yield f"| method | edits | {' | '.join(heads)} |"
-    yield "| --- " * (len(columns) + 2) + "|"
-    for method in _present(published, rows):
-        count = sum(row["method"] == method for row in rows)
-        cells = (_text(mean(rows, method, c.metric), c.digits) for c in columns)
-        yield f"| {published.labels[method]} | {count} | {' | '.join(cells)} |"
+    yield f"| method | {' | '.join(heads)} |"
+    yield "| --- " * (len(columns) + 1) + "|"
+    for method in present(published, rows):
+        cells = (_text(mean(rows, method, column.metric)) for column in columns)
+        yield f"| {published.labels[method]} | {' | '.join(cells)} |"
 
 
-def _text(estimate: Estimate, digits: int, sign: str = "") -> str:
+def _text(estimate: Estimate, sign: str = "") -> str:
+    """A mean with its interval, to two significant digits of half its length."""
     if not estimate.scenes:
         return "–"
-    if estimate.scenes < 2:
-        return f"{estimate.mean:{sign}.{digits}f}"
+    if estimate.scenes < 2 or math.isclose(estimate.low, estimate.high):
+        return f"{estimate.mean:{sign}.6g}"
+    digits = max(0, 1 - math.floor(math.log10(estimate.half)))
     return f"{estimate.mean:{sign}.{digits}f} ± {estimate.half:.{digits}f}"
 
 
 def _verdicts(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
     """For each method: where the first one is clearly better, worse, or neither."""
-    present = _present(published, rows)
-    first, *others = [method for method in present if method in (published.told or present)]
+    methods = present(published, rows)
+    first, *others = [method for method in methods if method in (published.told or methods)]
     for method in others:
         found: dict[str, list[str]] = {"wins": [], "loses": [], "ties": []}
-        for metric, label, digits in columns:
-            gain = difference(rows, first, method, metric)
-            if gain.scenes < 2:
+        for column in columns:
+            gain = difference(rows, first, method, column.metric)
+            if gain.scenes < 2 or gain.low == gain.high == 0:
                 continue
-            sense = 1 if published.subject.metrics[metric] else -1
+            sense = 1 if published.subject.metrics[column.metric] else -1
             low, high = sorted((sense * gain.low, sense * gain.high))
             kind = "wins" if low > 0 else "loses" if high < 0 else "ties"
-            found[kind].append(f"{label} ({_text(gain, digits, '+')})")
+            found[kind].append(f"{column.label} ({_text(gain, '+')})")
         said = "; ".join(f"{kind} in {', '.join(each)}" for kind, each in found.items() if each)
         if said:
             yield f"- {published.labels[first]} against {published.labels[method]}: {said}."
-
-
-def draw(published: Published, cells: Path, plan: Plan, path: Path) -> None:
-    """Draw all methods in the plane of two metrics, with their intervals."""
-    rows = rows_of(cells, plan)
-    along, up = published.curve
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    present = _present(published, rows)
-    lines = published.points or {published.labels[method]: [method] for method in present}
-    for label, methods in lines.items():
-        there = [method for method in methods if method in present]
-        x = [mean(rows, method, along.metric) for method in there]
-        y = [mean(rows, method, up.metric) for method in there]
-        axes.errorbar(
-            [each.mean for each in x],
-            [each.mean for each in y],
-            xerr=[each.half for each in x],
-            yerr=[each.half for each in y],
-            marker="o",
-            capsize=2,
-            linewidth=1,
-            label=label,
-        )
-    axes.set_xlabel(along.label)
-    axes.set_ylabel(up.label)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)

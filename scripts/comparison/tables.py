@@ -4,9 +4,10 @@ Scenes are independent, edits of one scene are not: :mod:`csd_lab.compare.statis
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -23,10 +24,79 @@ from .cells import Plan, cell_of, read
 Rows = Sequence[dict[str, Any]]
 
 
+class Extent(NamedTuple):
+    """How much a set of edits takes in.
+
+    Attributes:
+        edits: how many they are.
+        scenes: of how many scenes.
+        instructions: for a scene, at most.
+        seeds: how many there are.
+    """
+
+    edits: int
+    scenes: int
+    instructions: int
+    seeds: int
+
+    def __str__(self) -> str:
+        whole = self.edits == self.scenes * self.instructions * self.seeds
+        counted = (
+            _count(self.scenes, "scene"),
+            f"{'' if whole else 'up to '}{_count(self.instructions, 'instruction')} for each",
+            _count(self.seeds, "seed"),
+        )
+        return f"{_count(self.edits, 'edit')} ({', '.join(counted)})"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def edit_of(row: dict[str, Any]) -> tuple:
+    """What a row is about, whoever made it: (scene, instruction, seed)."""
+    return row["scene"], row["instruction"], row["seed"]
+
+
+def extent_of(rows: Rows) -> Extent:
+    """How much the edits of these rows take in."""
+    edits = {edit_of(row) for row in rows}
+    asked = Counter(scene for scene, _ in {edit[:2] for edit in edits})
+    seeds = {seed for _, _, seed in edits}
+    return Extent(len(edits), len(asked), max(asked.values(), default=0), len(seeds))
+
+
+def on_common_edits(rows: Rows, methods: Sequence[str]) -> Rows:
+    """The rows of methods on the edits that all of them made."""
+    made = [{edit_of(row) for row in rows if row["method"] == method} for method in methods]
+    common = set.intersection(*made)
+    return [row for row in rows if row["method"] in methods and edit_of(row) in common]
+
+
+def alike(rows: Rows, methods: Sequence[str]) -> list[list[str]]:
+    """Methods in groups that made about the same edits, most edits first.
+
+    Means of different edits are not comparable. Methods of a group share with the first method
+    edits of as many instructions for a scene and of as many seeds; the first one leads each group.
+
+    Args:
+        rows: finished cells.
+        methods: at least one, each with rows.
+    """
+    first, *others = methods
+    if not others:
+        return [[first]]
+    groups: dict[tuple[int, int], list[str]] = {}
+    for method in others:
+        shared = extent_of(on_common_edits(rows, [first, method]))
+        groups.setdefault((shared.instructions, shared.seeds), [first]).append(method)
+    return [groups[key] for key in sorted(groups, key=math.prod, reverse=True)]
+
+
 def values(rows: Rows, method: str, metric: str) -> dict[tuple, float]:
     """A method's values of a metric where it is defined, by (scene, instruction, seed)."""
     return {
-        (row["scene"], row["instruction"], row["seed"]): value
+        edit_of(row): value
         for row in rows
         if row["method"] == method
         and (value := row["metrics"].get(metric)) is not None

@@ -11,12 +11,23 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reproduce_tables
 from comparison.cells import Cell, fill
-from comparison.published import Column, Published, draw, section
+from comparison.pictures import draw, draw_panel, style_of
+from comparison.published import Column, Published, panels, section
 from comparison.subjects import clips
+from comparison.tables import Extent, alike, extent_of, on_common_edits, rows_of
+from matplotlib.figure import Figure
 
 SCENES = range(6)
 GAIN = {"better": 1.0, "worse": -1.0, "alike": 0.0}
 """Of a method over the first one, in dB."""
+SLIGHT = 0.00003
+"""Of the first one over the others in agreement, with half the interval's length."""
+PSNR = Column("psnr_target", "PSNR, dB")
+SAMPLES = Column("samples", "network samples")
+AGREEMENT = Column("agreement", "agreement", (0.0, 1.0))
+
+
+LABELS = {"first": "First", **{name: name.title() for name in GAIN}}
 
 
 def published() -> Published:
@@ -25,11 +36,11 @@ def published() -> Published:
         "Small",
         "A text.",
         clips(2, {"first": (), **dict.fromkeys(GAIN, ())}),
-        {"first": "First", **{name: name.title() for name in GAIN}},
-        one=(Column("psnr_target", "PSNR, dB", 2), Column("seconds", "seconds", 1)),
-        many=(Column("agreement", "agreement", 2),),
+        LABELS,
+        one=(PSNR, SAMPLES, AGREEMENT),
+        many=(AGREEMENT,),
         edits=(1, 0),
-        curve=(Column("seconds", "seconds", 1), Column("psnr_target", "PSNR, dB", 2)),
+        curve=(AGREEMENT, PSNR),
         scenes=len(SCENES),
         seeds=1,
     )
@@ -37,14 +48,19 @@ def published() -> Published:
 
 @pytest.fixture
 def cells(tmp_path):
-    """Every method on six scenes that differ more than the methods do; one takes longer."""
+    """Every method on six scenes that differ more than the methods do; one costs more."""
     plan = published().plan()
 
     def figures(cell: Cell) -> dict[str, float]:
         number = (cell.scene * 7919) % 13
-        wobble = 0.1 * ((cell.scene + len(cell.method)) % 2)
+        wobble = 0.1 * ((cell.scene + (cell.method == "alike")) % 2)
         psnr = 20 + 5 * number + GAIN.get(cell.method, 0.0) + wobble
-        return {"psnr_target": psnr, "seconds": 2.0 if cell.method == "better" else 1.0}
+        ahead = SLIGHT * (0.5 + cell.scene % 2) if cell.method == "first" else 0.0
+        return {
+            "psnr_target": psnr,
+            "samples": 2400.0 if cell.method == "better" else 480.0,
+            "agreement": (0.6 if cell.scene % 2 else 0.99) + ahead,
+        }
 
     path = tmp_path / "cells.jsonl"
     fill(path, plan, lambda: figures)
@@ -56,7 +72,7 @@ def verdict(text: str, method: str) -> dict[str, list[str]]:
     line = re.search(rf"First against {method}: (.*)\.$", text, re.MULTILINE)
     assert line is not None
     parts = (part.split(" in ", 1) for part in line[1].split("; "))
-    return {kind: re.findall(r"(PSNR|seconds)", rest) for kind, rest in parts}
+    return {kind: re.findall(r"(PSNR|samples|agreement)", rest) for kind, rest in parts}
 
 
 def test_those_that_are_told_of_are_compared_in_words(cells):
@@ -68,15 +84,119 @@ def test_those_that_are_told_of_are_compared_in_words(cells):
 def test_who_wins_ties_and_loses_is_told_by_paired_differences(cells):
     path, plan = cells
     text = section(published(), path, plan)
-    assert verdict(text, "Better") == {"loses": ["PSNR"], "wins": ["seconds"]}
-    assert verdict(text, "Worse") == {"wins": ["PSNR"], "ties": ["seconds"]}
-    assert verdict(text, "Alike") == {"ties": ["PSNR", "seconds"]}
+    assert verdict(text, "Better") == {"loses": ["PSNR"], "wins": ["samples", "agreement"]}
+    assert verdict(text, "Worse") == {"wins": ["PSNR", "agreement"]}
+    assert verdict(text, "Alike") == {"wins": ["agreement"], "ties": ["PSNR"]}
 
 
-def test_every_method_has_a_row_with_its_edits(cells):
+def test_equal_samples_are_not_spoken_of_and_others_are_exact(cells):
     path, plan = cells
-    rows = re.findall(r"^\| (\w+) \| (\d+) \|", section(published(), path, plan), re.MULTILINE)
-    assert rows == [(name, "6") for name in ("First", "Better", "Worse", "Alike")]
+    text = section(published(), path, plan)
+    assert re.findall(r"network samples \((.*?)\)", text) == ["-1920"]
+    assert re.findall(r"^\| Better \|.*\| (\S+) \| .* \|$", text, re.MULTILINE) == ["2400"]
+
+
+def test_figures_have_as_many_digits_as_their_intervals_need(cells):
+    path, plan = cells
+    text = section(published(), path, plan)
+    for mean, half in re.findall(r"agreement \((\S+) ± (\S+)\)", text):
+        assert float(mean) == pytest.approx(SLIGHT, rel=0.1)
+        assert re.fullmatch(r"0\.0*[1-9]\d", half)
+    assert "0.000 ±" not in text
+
+
+def test_every_method_has_a_row_and_the_caption_counts_its_edits(cells):
+    path, plan = cells
+    text = section(published(), path, plan)
+    assert re.findall(r"^\| ([A-Z]\w+) \|", text, re.MULTILINE) == list(LABELS.values())
+    assert "the same 6 edits (6 scenes, 1 instruction for each, 1 seed)" in text
+
+
+def edits(method: str, scenes: int, instructions: int, seeds: int) -> list[dict]:
+    """Rows of a method, each with a PSNR that its instruction alone decides."""
+    return [
+        {
+            "method": method,
+            "scene": scene,
+            "instruction": str(instruction),
+            "seed": seed,
+            "many": False,
+            "metrics": {"psnr_target": 20.0 + instruction},
+        }
+        for scene in range(scenes)
+        for instruction in range(instructions)
+        for seed in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "extent"),
+    [
+        (edits("first", 6, 4, 2), Extent(48, 6, 4, 2)),
+        (edits("first", 6, 4, 2)[1:], Extent(47, 6, 4, 2)),
+        ([], Extent(0, 0, 0, 0)),
+    ],
+)
+def test_the_extent_of_edits(rows, extent):
+    assert extent_of(rows) == extent
+    assert ("up to" in str(extent)) is (len(rows) == 47)
+
+
+def test_methods_with_as_many_edits_stand_together_behind_the_first_one():
+    rows = [
+        *edits("first", 7, 4, 2),
+        *edits("few", 7, 1, 1),
+        *edits("all", 6, 4, 2),
+        *edits("one_seed", 7, 4, 1),
+        *edits("few_too", 6, 1, 1),
+    ]
+    groups = alike(rows, ["first", "few", "all", "one_seed", "few_too"])
+    assert groups == [["first", "all"], ["first", "one_seed"], ["first", "few", "few_too"]]
+    assert extent_of(on_common_edits(rows, groups[2])) == Extent(6, 6, 1, 1)
+    assert alike(rows, ["first"]) == [["first"]]
+
+
+def test_rows_of_a_table_are_of_the_same_edits(tmp_path):
+    """The first method made harder edits, too: among these alone it is no better than another."""
+    table = published()._replace(edits=(3, 0))
+    plan = table.plan()
+    hardest = {}
+    for cell, _ in plan.cells():
+        hardest.setdefault(cell.scene, cell.instruction)
+
+    def psnr(cell: Cell) -> dict[str, float]:
+        return {"psnr_target": (20.0 if cell.instruction == hardest[cell.scene] else 30.0)}
+
+    fill(tmp_path / "all.jsonl", plan, lambda: psnr)
+    lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
+    kept = [
+        json.dumps(row)
+        for row in lines
+        if row["method"] in ("first", "better") or row["instruction"] == hardest[row["scene"]]
+    ]
+    (tmp_path / "some.jsonl").write_text("\n".join(kept))
+    text = section(table, tmp_path / "some.jsonl", plan)
+    figures = re.findall(r"^\| ([A-Z]\w+) \| (\S+) ", text, re.MULTILINE)
+    assert figures == [
+        ("First", "26.6667"),
+        ("Better", "26.6667"),
+        ("First", "20"),
+        ("Worse", "20"),
+        ("Alike", "20"),
+    ]
+
+
+def test_methods_with_few_scenes_are_left_out(cells):
+    path, plan = cells
+    few = [line for line in path.read_text().splitlines() if not _late(json.loads(line))]
+    path.write_text("\n".join(few))
+    text = section(published(), path, plan)
+    assert "Alike" not in text
+    assert "the same 6 edits" in text
+
+
+def _late(row: dict) -> bool:
+    return row["method"] == "alike" and row["scene"] % 1000 == 5
 
 
 def test_cells_that_are_there_are_not_done_again(cells):
@@ -99,11 +219,50 @@ def test_the_picture_is_drawn(cells, tmp_path):
     path, plan = cells
     draw(published(), path, plan, tmp_path / "small.png")
     assert (tmp_path / "small.png").stat().st_size > 10_000
+    assert "![Small](results/small.png)" in section(published(), path, plan)
+
+
+def test_a_comparison_without_a_curve_has_no_picture(cells, tmp_path):
+    path, plan = cells
+    plain = published()._replace(curve=None)
+    draw(plain, path, plan, tmp_path / "small.png")
+    assert not (tmp_path / "small.png").exists()
+    assert "![" not in section(plain, path, plan)
+
+
+def test_axes_and_intervals_keep_to_what_is_possible_and_say_what_is_better(cells):
+    path, plan = cells
+    (panel,) = panels(published(), rows_of(path, plan))
+    axes = Figure().subplots()
+    draw_panel(axes, published(), panel)
+    assert panel.title.endswith("6 edits (6 scenes, 1 instruction for each, 1 seed)")
+    assert axes.get_xlim()[1] == 1.0
+    bars = [bar for collection in axes.collections for bar in collection.get_segments()]
+    assert max(bar[:, 0].max() for bar in bars) == 1.0
+    assert axes.get_xlabel() == "agreement (higher is better →)"
+    assert [handle.get_label() for handle in axes.containers] == list(LABELS.values())
+
+
+def test_lines_go_over_their_methods_and_have_their_ends_marked(cells):
+    path, plan = cells
+    points = {"Line": {"1": "first", "2": "better", "3": "worse"}, "Other": {"1": "alike"}}
+    lines = published()._replace(points=points)
+    (panel,) = panels(lines, rows_of(path, plan))
+    axes = Figure().subplots()
+    draw_panel(axes, lines, panel)
+    assert [len(line.get_xdata()) for line in axes.lines] == [3, 1]
+    assert [text.get_text() for text in axes.texts][:2] == ["1", "3"]
+
+
+def test_no_two_methods_look_alike():
+    looks = {tuple(style_of(number).items()) for number in range(70)}
+    assert len(looks) == 70
 
 
 @pytest.mark.parametrize("name", reproduce_tables.TABLES)
 def test_published_tables_know_their_methods_and_metrics(name):
     table = reproduce_tables.TABLES[name]()
     assert list(table.labels) == list(table.subject.methods)
-    columns = {column.metric for column in (*table.one, *table.many, *table.curve)}
-    assert columns <= set(table.subject.metrics)
+    columns = {column.metric for column in (*table.one, *table.many)}
+    assert columns <= set(table.subject.metrics) - {"seconds"}
+    assert table.curve is None or set(table.curve) <= {*table.one, *table.many}
