@@ -48,7 +48,7 @@ SCENE = 1000003489
 
 COMPARISONS = {
     "first_run": Comparison(
-        (SKY,), {"each frame by itself": ("method=ip2p",), "all frames together": ()}, 4
+        (SKY,), {"each frame by itself": ("method=ip2p",), "all frames together": ()}, 6
     ),
     "panorama": Comparison(
         (SKY, "data=world_panorama", "data.scene_seed=1000000007"),
