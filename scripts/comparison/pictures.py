@@ -19,6 +19,12 @@ COLOURS = 10
 MARKERS = "os^DvPX"
 """As many as have no divisor in common with the number of colours: 70 pairs, all different."""
 
+PANEL = 4.6
+"""Width and height of a panel, in inches."""
+
+LETTER = 0.07
+"""Of the legend, in inches."""
+
 HALO = [withStroke(linewidth=2, foreground="white")]
 
 
@@ -33,7 +39,9 @@ def draw(published: Published, cells: Path, plan: Plan, path: Path) -> None:
     """
     if not (found := panels(published, rows_of(cells, plan))):
         return
-    figure = Figure(figsize=(4.4 * len(found) + 2.6, 4.6), layout="constrained")
+    longest = max(map(len, [published.legend, *(published.points or published.labels.values())]))
+    width = PANEL * len(found) + LETTER * longest + 0.6
+    figure = Figure(figsize=(width, PANEL), layout="constrained")
     FigureCanvasAgg(figure)
     row = figure.subplots(1, len(found), squeeze=False)[0]
     for axes, panel in zip(row, found, strict=True):
