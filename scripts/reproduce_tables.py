@@ -198,7 +198,7 @@ interval; all edits of a scene are averaged first, since only scenes are indepen
 made as many edits share a table, which is of the edits that all in it made, and begins with the
 first method on these. What is said to win or to lose does so by the interval of the paired
 difference. Pictures are of the edits that all methods made. Defaults were chosen on other scenes.
-Seconds are in [costs.md](costs.md), made by `scripts/benchmark_methods.py` on an idle core.
+Seconds are in [costs.md](costs.md).
 """
 
 
