@@ -5,9 +5,12 @@ Exit codes: 0 done, 1 failed, 2 wrong input (nothing was run), 128 + n stopped b
 
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from omegaconf import DictConfig
 from csd_lab.composition import config_folder
 from csd_lab.data.captures import is_capture
 from csd_lab.jobs import own_overrides, single_run, sweep_job
-from csd_lab.messages import WRONG, WRONG_INPUT, one_line
+from csd_lab.messages import NULLABLE, WRONG, WRONG_INPUT, groups, one_line
 from csd_lab.sweep.job import JobFolder
 
 TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
@@ -29,17 +32,35 @@ TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 
 IMAGES = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp")
 """Endings of files that hold one image."""
+CLIPS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
+"""Endings of files that hold a clip."""
 QUOTES = "'\""
+
+VALUED = {
+    "-c", "--cfg", "-p", "--package", "-cp", "--config-path", "-cn", "--config-name",
+    "-cd", "--config-dir", "--experimental-rerun",
+}  # fmt: skip
+"""Options of Hydra's that take a value."""
+PLAIN = {
+    "-h", "--help", "--hydra-help", "--resolve", "-r", "--run", "-m", "--multirun",
+    "-sc", "--shell-completion", "-i", "--info",
+}  # fmt: skip
+"""Its other options."""
+SHOWING = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
+"""Options with which nothing is run."""
 
 
 def main() -> None:
     """Run the command line in ``sys.argv`` and exit with its code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's printout
+    if "--version" in sys.argv:
+        print(f"csd-lab {version('csd-lab')}")
+        return
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
     except WRONG_INPUT as error:
-        print(f"csd-lab: {one_line(error)}", file=sys.stderr)
+        print(f"csd-lab: {one_line(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(WRONG)
     except KeyboardInterrupt:
         print("csd-lab: stopped.", file=sys.stderr)
@@ -70,18 +91,24 @@ def job(config: DictConfig) -> Any:
 
 
 def prepare(arguments: list[str]) -> list[str]:
-    """What Hydra is given, from what the user typed.
+    """What Hydra is given, from what the user typed: options first, then overrides in one block.
 
     Free text is quoted, the user's own ``./configs`` join the search path, ``data.path`` implies
     ``data=file``, ``data=image`` or ``data=capture``, as it looks, and ``resume`` runs in the
     folder that it names.
 
     Raises:
-        ValueError: if the folder to resume is no run folder.
+        ValueError: if an argument is neither an option nor an override, if a choice cannot be
+            made, or if the folder to resume is no run folder.
     """
-    multirun = any(a in ("-m", "--multirun") for a in arguments)
-    prepared = [a if multirun and sweeps(a) else quote(a) for a in arguments]
-    keys = dict(overrides(arguments))
+    options, typed = parted(arguments)
+    check_words(typed)
+    check_choices(typed)
+    multirun = not {"-m", "--multirun"}.isdisjoint(options)
+    if not SHOWING & {option.partition("=")[0] for option in options}:
+        check_sweeping(typed, multirun)
+    prepared = [a if multirun and sweeps(a) else quote(a) for a in typed]
+    keys = dict(overrides(typed))
     if "data.path" in keys and "data" not in keys:
         prepared = [f"data={kind_of(keys['data.path'].strip(QUOTES))}", *prepared]
     own = Path("configs").resolve()
@@ -93,8 +120,100 @@ def prepare(arguments: list[str]) -> list[str]:
             raise ValueError(
                 "resume goes on with a single run; a sweep goes on by its own command, given again."
             )
-        prepared = [*prepared, *resume_overrides(Path(keys["resume"]))]
-    return prepared
+        prepared = [*prepared, *resume_overrides(Path(keys["resume"].strip(QUOTES)))]
+    return [*options, *prepared]
+
+
+def parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Hydra's options, with their values, and the overrides, each in their order.
+
+    Raises:
+        ValueError: if Hydra has no such option.
+    """
+    options: list[str] = []
+    typed: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name = argument.partition("=")[0]
+        if not argument.startswith("-"):
+            typed.append(argument)
+        elif name in VALUED:
+            options += [argument] if "=" in argument else [argument, *islice(rest, 1)]
+        elif name in ("-i", "--info") and "=" not in argument:
+            options.append("--info=all")  # else it would take the override that follows
+        elif name in PLAIN:
+            options.append(argument)
+        else:
+            key = name.lstrip("-")
+            raise ValueError(f"{name!r} is no option; leave out the {name[: -len(key)]}: {key}=...")
+    return options, typed
+
+
+def check_words(typed: list[str]) -> None:
+    """Look that all overrides are ``key=value``.
+
+    Raises:
+        ValueError: names the first that is not, and what was meant.
+    """
+    for index, word in enumerate(typed):
+        if "=" not in word and not word.startswith("~"):
+            words = list(takewhile(lambda each: "=" not in each, typed[index:]))
+            meant = meant_by(typed[index - 1] if index else "", words)
+            raise ValueError(f"{word!r} is no key=value; did you mean {meant}?")
+
+
+def meant_by(before: str, words: list[str]) -> str:
+    """What words without ``=`` may have been meant as.
+
+    Args:
+        before: the override before them; "" if there is none.
+        words: as typed.
+    """
+    key, _, value = before.partition("=")
+    if key in TYPED_AS_TEXT or value.count("[") > value.count("]"):
+        return f'{key}="{" ".join([value, *words])}"'
+    if len(words) > 1 and ("." in words[0] or words[0] in TYPED_AS_TEXT) and not is_media(words[0]):
+        return f'{words[0]}="{" ".join(words[1:])}"'
+    if media := [word for word in words if is_media(word)]:
+        return f"data.path={shlex.quote(media[0])}"
+    return f'prompt="{" ".join(words)}"'
+
+
+def is_media(word: str) -> bool:
+    """Whether a word may be a file or folder to edit."""
+    return Path(word).exists() or word.rpartition(".")[2].lower() in (*IMAGES, *CLIPS)
+
+
+def check_choices(typed: list[str]) -> None:
+    """Look that no part is left out that a run must have.
+
+    Raises:
+        ValueError: names it, and what there is to choose.
+    """
+    for override in typed:
+        key, _, value = override.lstrip("+~").partition("=")
+        left_out = override.startswith("~") or value in ("null", "")
+        if left_out and key in groups() and key not in NULLABLE:
+            choices = ", ".join(groups()[key])
+            raise ValueError(f"{key} must be one of {choices}; a run cannot be without.")
+
+
+def check_sweeping(typed: list[str], multirun: bool) -> None:
+    """Look that what belongs to a sweep comes with one, and is one for all of its jobs.
+
+    Raises:
+        ValueError: names the setting.
+    """
+    for key, value in overrides(typed):
+        if key.partition(".")[0] not in ("sweep", "hparams_search") or value == "null":
+            continue
+        if not multirun:
+            raise ValueError(f"{key} belongs to a sweep, which needs -m: csd-lab -m {key}={value}")
+        if sweeps(f"{key}={value}"):
+            raise ValueError(
+                f"{key} must be one for all jobs of a sweep, got {value!r}; give the command once "
+                "for each."
+            )
 
 
 def kind_of(path: str) -> str:
@@ -107,9 +226,14 @@ def kind_of(path: str) -> str:
 def resume_overrides(folder: Path) -> list[str]:
     """Overrides that make Hydra run in an existing run's folder, leaving what it holds.
 
+    Args:
+        folder: the run's, or its checkpoint.
+
     Raises:
         ValueError: if it is no run folder.
     """
+    if folder.is_file() and folder.parent.name == "checkpoints":
+        folder = folder.parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(
             f"resume must be the folder of a run (one with a config.yaml), got {str(folder)!r}."
@@ -118,10 +242,10 @@ def resume_overrides(folder: Path) -> list[str]:
 
 
 def overrides(arguments: list[str]) -> Iterator[tuple[str, str]]:
-    """(key, value) of the ``key=value`` arguments."""
+    """(key, value) of the ``key=value`` arguments, which are no options."""
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and not key.startswith("-"):
+        if equals:
             yield key.lstrip("+~"), value
 
 

@@ -1,5 +1,6 @@
 """What a user types reaches the config as it was typed, and mistakes are told in one line."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,23 @@ from hydra.errors import HydraException
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from PIL import Image
 
 from csd_lab.cli import config_folder, hydra_string, one_line, prepare
+from csd_lab.sweep import SweepFolder
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=200)
+
+LIGHT = (
+    "hydra/launcher=basic",
+    "prior=colours",
+    "prior.size=16",
+    "method=csd",
+    "guidance=classifier_free",
+    "metrics=pixels",
+    "trainer.max_steps=1",
+    "callbacks.preview=null",
+)
 
 
 @given(TEXT)
@@ -40,6 +54,44 @@ def test_multirun_keeps_sweeps():
     assert prepare(["-m", "prompt=a,b"]) == ["-m", "prompt=a,b"]
 
 
+def test_options_come_first_and_overrides_in_one_block():
+    assert prepare(["data.path=a.png", "-m", "seed=1,2"]) == [
+        "-m",
+        "data=image",
+        "data.path='a.png'",
+        "seed=1,2",
+    ]
+    assert prepare(["seed=1", "--cfg", "job", "prompt=x"]) == [
+        "--cfg",
+        "job",
+        "seed=1",
+        "prompt='x'",
+    ]
+    assert prepare(["--info", "seed=1"]) == ["--info=all", "seed=1"]
+
+
+def test_a_sweep_over_an_image_of_one_s_own(csd_lab, tmp_path):
+    Image.effect_noise((16, 16), 80).convert("RGB").save(tmp_path / "a photo.png")
+    outcome = csd_lab("-m", "data.path=a photo.png", "prompt=x", "seed=1,2", "sweep.name=s", *LIGHT)
+    assert outcome.code == 0, outcome.err
+    assert len(list(SweepFolder(tmp_path / "outputs" / "sweeps" / "s").jobs())) == 2
+
+
+def test_settings_are_shown_where_there_are_own_configs(csd_lab, tmp_path):
+    (tmp_path / "configs").mkdir()
+    outcome = csd_lab("seed=7", "--cfg", "job", "kernel=imq", "--resolve")
+    assert outcome.code == 0, outcome.err
+    assert "seed: 7" in outcome.out
+
+
+def test_a_sweep_s_settings_are_shown_without_it(csd_lab):
+    assert csd_lab("--cfg", "job", "sweep=seeds").code == 0
+
+
+def test_version(csd_lab):
+    assert csd_lab("--version").out == f"csd-lab {version('csd-lab')}\n"
+
+
 def test_own_configs_are_found(tmp_path, monkeypatch):
     (tmp_path / "configs" / "experiment").mkdir(parents=True)
     (tmp_path / "configs" / "experiment" / "mine.yaml").write_text(
@@ -49,6 +101,14 @@ def test_own_configs_are_found(tmp_path, monkeypatch):
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = compose("run", overrides=[*prepare([]), "experiment=mine"])
     assert config.seed == 77
+
+
+def test_the_checkpoint_of_a_run_stands_for_the_run(tmp_path):
+    checkpoint = tmp_path / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
+    (tmp_path / "config.yaml").touch()
+    assert f"hydra.run.dir='{tmp_path}'" in prepare([f"resume={checkpoint}"])
 
 
 def test_resume_wants_a_run_folder(tmp_path):
