@@ -97,7 +97,7 @@ def from_texts(overrides: Overrides) -> Tensor:
             torch.stack([view.opacity for view in views]),
         )
         rows[caption] = torch.stack([view.colour for view in views])
-        rows[f"depth of {caption.split(' on ')[0]}, near is yellow"] = colour_depths({"": clip})[""]
+        rows |= colour_depths({caption.split(" on ")[0]: clip})
     return contact_sheet(rows, columns=6)
 
 
