@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig
 from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
 from csd_lab.data import CanvasData, ClipData, EditData, SceneData, TextScene
 from csd_lab.distill import Distiller, Sampler
+from csd_lab.distill.checks import check_switch
 from csd_lab.particles import (
     CanvasParticles,
     EditModule,
@@ -67,6 +68,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
     make = instantiate(config.modality)
     check_together(make, data)
+    check_canvas(config, make, data)
     if "recipe" in make.keywords:
         make.keywords["recipe"].rehearse()
     if make.func is Reconstruction:
@@ -194,6 +196,22 @@ def check_together(make: partial[EditModule], data: EditData) -> None:
         )
 
 
+def check_canvas(config: DictConfig, make: partial[EditModule], data: EditData) -> None:
+    """Check what is said of one image alone.
+
+    Raises:
+        ValueError: if regions are given of something else, or a switch is neither on nor off.
+    """
+    if config.regions and not isinstance(data, CanvasData):
+        raise ValueError(
+            "regions must be null but for one image, on which they lie: data.path=<an image> or "
+            "data=world_panorama."
+        )
+    for name in ("shift", "keep"):
+        if name in make.keywords:
+            check_switch(f"modality.{name}", make.keywords[name])
+
+
 def check_nothing_to_do(task: EditTask) -> None:
     """Check that a capture is only to be reconstructed.
 
@@ -227,9 +245,10 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
             f"every step, got {data.batch_size}; lower prior.max_batch if memory is short."
         )
     if "windows" in distiller.needs and not isinstance(data, CanvasData):
+        kind, parts = ("scene", "views") if isinstance(data, SceneData) else ("clip", "frames")
         raise ValueError(
-            f"method must not be {type(distiller).__name__} for a clip: it averages windows that "
-            "overlap, and frames do not; take data=image or world_panorama, or method=ip2p."
+            f"method must not be {type(distiller).__name__} for a {kind}: it averages windows that "
+            f"overlap, and {parts} do not; take data=image or world_panorama, or method=ip2p."
         )
     if "views" in distiller.needs and not isinstance(data, SceneData):
         raise ValueError(
@@ -263,7 +282,16 @@ def rehearse(parts: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it does, or is none for the method.
     """
-    parts["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+    try:
+        parts["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
+    except TypeError as error:
+        given = ", ".join(
+            f"{name}={value!r}" for name, value in parts["optimizer"].keywords.items()
+        )
+        raise ValueError(
+            f"optimizer.optimizer must have settings that {parts['optimizer'].func.__name__} "
+            f"takes, got {given} ({error})."
+        ) from error
     if isinstance(parts["distiller"], Sampler):
         check_unit_step(parts["optimizer"], parts["scheduler"])
 

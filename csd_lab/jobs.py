@@ -58,8 +58,11 @@ def single_run(config: DictConfig, folder: JobFolder, overrides: Sequence[str]) 
     try:
         with stoppable(), folder.attempt() as attempt:
             return single_attempt(config, folder, attempt, overrides)
+    except RunningElsewhereError as error:
+        return Ending(WRONG, one_line(error))
     except WRONG_INPUT as error:
         log.exception("Nothing was run.")
+        folder.discard()
         return Ending(WRONG, one_line(error))
 
 
@@ -78,6 +81,7 @@ def single_attempt(
         ValueError: if its settings are refused; a run to go on with is then as it was.
     """
     from csd_lab.launch import launch, settle  # heavy
+    from csd_lab.settings import unused
 
     go_on = bool(config.resume)
     former = attempt.former.overrides if go_on and attempt.former else ()
@@ -87,6 +91,8 @@ def single_attempt(
         name = attempt.former.hash if go_on and attempt.former and not changed else identity(config)
         check_same(attempt, name)
         attempt.begin(name, overrides)
+        if hint := unused(config, overrides):
+            print(f"csd-lab: {hint}", file=sys.stderr)
         ending = launch(config, folder.root, go_on)
     except WRONG_INPUT as error:
         if go_on:

@@ -269,7 +269,7 @@ def tell(
         Console().print(table_of("metric", shown))
     if status == "interrupted":
         print(f"Stopped after step {steps[0]} of {steps[1]}.")
-    if status != "finished":
+    if status != "finished" and folder.checkpoint.is_file():
         print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")
     print(f"Report: {folder.report}")
 

@@ -1,7 +1,8 @@
 """What a composed config says: looked at before anything is built, and told in a few words."""
 
 import re
-from typing import get_args
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import torch
 from hydra.utils import get_object
@@ -9,7 +10,14 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill.noise import NoiseMode
+from csd_lab.messages import missing
 from csd_lab.types import EditTask
+
+PARTS = {"kernel": "kernel", "scheduler": "sampler"}
+"""The config groups of parts that only some methods have, by their names in a method."""
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+"""Where a trainer may compute."""
 
 
 def check(config: DictConfig) -> None:
@@ -20,7 +28,10 @@ def check(config: DictConfig) -> None:
     """
     if OmegaConf.is_missing(config, "prompt"):
         raise ValueError("prompt must say what to do, such as prompt='make it night', got '???'.")
+    if lacking := sorted(OmegaConf.missing_keys(config)):
+        raise ValueError(missing(lacking[0]))
     check_prompt(config)
+    check_path(config.data.get("path"))
     steps = config.trainer.max_steps
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
         raise ValueError(f"trainer.max_steps must be a whole number of at least 1, got {steps!r}.")
@@ -30,6 +41,52 @@ def check(config: DictConfig) -> None:
         )
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be a whole number in [0, 2**32), got {config.seed!r}.")
+    times = updates(config)
+    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
+        raise ValueError(
+            f"modality.updates.times must be a whole number of at least 1, got {times!r}."
+        )
+    check_devices(config.trainer)
+
+
+def check_path(path: Any) -> None:
+    """Look at where data lie, if they lie anywhere.
+
+    Raises:
+        ValueError: if it is empty, or an address.
+    """
+    if path == "":
+        raise ValueError("data.path must be a file or a folder, got ''.")
+    if isinstance(path, str) and re.match(r"[A-Za-z]\w+://", path):
+        raise ValueError(
+            f"data.path must be a file or a folder, got {path!r}; addresses are not fetched: "
+            "download it first."
+        )
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """Look that a trainer computes where this machine can.
+
+    Raises:
+        ValueError: names the setting, what is allowed, and what was given.
+    """
+    accelerator = trainer.accelerator
+    if accelerator not in ACCELERATORS:
+        raise ValueError(
+            f"trainer.accelerator must be one of {', '.join(ACCELERATORS)}, got {accelerator!r}."
+        )
+    gpus, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
+    if accelerator in ("gpu", "cuda") and not gpus and not (accelerator == "gpu" and mps):
+        raise ValueError(
+            f"trainer.accelerator must be cpu or auto, since there is no GPU here, got "
+            f"{accelerator!r}; take trainer=cpu."
+        )
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpus and not mps)
+    if on_cpu and not re.fullmatch(r"auto|[1-9]\d*", str(trainer.devices)):
+        raise ValueError(
+            "trainer.devices must be how many processes there are to be on a CPU, at least 1, or "
+            f"auto, got {trainer.devices!r}."
+        )
 
 
 def check_prompt(config: DictConfig) -> None:
@@ -146,12 +203,28 @@ def about_scene(config: DictConfig, data: EditData) -> dict[str, str]:
 
 def about_method(config: DictConfig) -> dict[str, str]:
     """The parts that the method has, and others have not."""
-    parts = {"kernel": "kernel", "scheduler": "sampler"}
     return {
         group: config.choices[group]
-        for part, group in parts.items()
+        for part, group in PARTS.items()
         if part in config.method.distiller
     }
+
+
+def unused(config: DictConfig, overrides: Sequence[str]) -> str:
+    """What was chosen of a part that the method has not; "" if there is nothing.
+
+    Args:
+        config: what is run.
+        overrides: as typed.
+    """
+    idle = [part for part in ("kernel", "scheduler") if part not in config.method.distiller]
+    groups = [PARTS[part] for part in idle]
+    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
+    ignored = [key for key in keys if key.split(".")[0] in groups]
+    if not ignored:
+        return ""
+    (group, *_) = ignored[0].split(".")
+    return f"{ignored[0]} changes nothing: method={config.choices.method} has no {group}."
 
 
 def about_windows(data: EditData) -> dict[str, str]:

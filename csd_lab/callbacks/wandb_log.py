@@ -171,6 +171,11 @@ class WandbLog(Logger):
         try:
             run = _init(self.folder, mode.name, settings)
         except wandb.Error as error:
+            if self.mode == "online" and isinstance(error, wandb.errors.UsageError):
+                raise ValueError(
+                    "logger.wandb.mode must be offline where nobody is logged in, got 'online'; "
+                    f"or log in: wandb login ({shortened(str(error), 100)})"
+                ) from error
             if mode.name != "online" or self.mode or "WANDB_MODE" in os.environ:
                 raise  # online, or nothing: as it was asked for
             mode = Mode("offline", shortened(str(error), 200) or type(error).__name__)

@@ -168,7 +168,9 @@ def _transforms(path: Path) -> list[Frame]:
         shared = {name: value for name, value in content.items() if name != "frames"}
         return [_Entry(path, shared | values).frame() for values in content["frames"]]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MediaError(f"{shown(path)} is not JSON: {error}.") from error
+        raise MediaError(
+            f"{shown(path)} is no transforms.json, nor the folder of a capture: {error}."
+        ) from error
     except (AttributeError, KeyError, TypeError) as error:
         raise MediaError(f"{shown(path)} lacks what a transforms.json has: {error}.") from error
 

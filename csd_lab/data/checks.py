@@ -45,16 +45,6 @@ def check_text(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be text, got {value!r}; put it in quotes.")
 
 
-def check_switch(name: str, value: Any) -> None:
-    """Check a yes or no.
-
-    Raises:
-        ValueError: if it is something else.
-    """
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} must be true or false, got {value!r}.")
-
-
 def check_texts(prompt: Any, source_caption: Any, target_caption: Any) -> None:
     """Check what is said of a user's own media.
 
@@ -100,7 +90,11 @@ def _check_known(instruction: Any, known: tuple[str, ...]) -> None:
 
 
 def check_batch_size(
-    batch_size: Any, count: int | None, whose: str = "the clip's", of: str = "frames"
+    batch_size: Any,
+    count: int | None,
+    whose: str = "the clip's",
+    of: str = "frames",
+    name: str = "batch_size",
 ) -> None:
     """Check that a batch can be filled with different particles.
 
@@ -109,15 +103,16 @@ def check_batch_size(
         count: how many there are; None: not known yet.
         whose: what they are parts of, for the message.
         of: what they are, for the message.
+        name: of the argument, for the message.
 
     Raises:
         ValueError: if it cannot.
     """
     if batch_size is None:
         return
-    check_whole("batch_size", batch_size)
+    check_whole(name, batch_size)
     if count is not None and batch_size > count:
         raise ValueError(
-            f"batch_size must be at most {whose} {count} {of}, or null for all of them, got "
+            f"{name} must be at most {whose} {count} {of}, or null for all of them, got "
             f"{batch_size}."
         )

@@ -50,16 +50,22 @@ def _region(index: int, given: Any) -> PromptedRegion:
         raise ValueError(f"{name}.{kind}: {error}") from error
 
 
-def _box(sides: Sequence[float]) -> Region:
-    if len(sides) != 4:
-        raise ValueError(f"a box is [top, left, bottom, right]; got {list(sides)}")
+def _box(sides: Any) -> Region:
+    if not _are(sides, 4, int | float):
+        raise ValueError(f"a box is [top, left, bottom, right], shares from 0 to 1; got {sides}")
     return Box(*sides)
 
 
-def _strip(place: Sequence[int]) -> Region:
-    if len(place) != 2:
-        raise ValueError(f"a strip is [k, n], the k-th of n strips; got {list(place)}")
+def _strip(place: Any) -> Region:
+    if not _are(place, 2, int):
+        raise ValueError(f"a strip is [k, n], the k-th of n strips; got {place}")
     return Strip(*place)
+
+
+def _are(given: Any, count: int, kind: Any) -> bool:
+    """Whether so many numbers of a kind are given."""
+    listed = isinstance(given, Sequence) and not isinstance(given, str) and len(given) == count
+    return listed and all(isinstance(each, kind) and not isinstance(each, bool) for each in given)
 
 
 def _mask(path: str) -> Region:

@@ -159,6 +159,7 @@ class CaptureFolder(SceneData):
         resolution: int | None = None,
         side: Side = "short",
     ) -> None:
+        check_batch_size(views, None, name="views")
         super().__init__(views, seed=seed, resolution=resolution, side=side)
         check_one(prompt)
         check_text("path", str(path) if isinstance(path, Path) else path)
@@ -185,7 +186,7 @@ class CaptureFolder(SceneData):
             self.resolution = min(capture.cameras.height, capture.cameras.width)
             self.side = "short"
         followed = int((~capture.held_out).sum())
-        check_batch_size(self.batch_size, followed, "the capture's", "views")
+        check_batch_size(self.batch_size, followed, "the capture's", "views", "views")
         return capture
 
     def read(self) -> EditTask:
@@ -234,6 +235,7 @@ class WorldScene(SceneData):
         views: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_batch_size(views, None, name="views")
         super().__init__(views, seed=seed, resolution=size)
         check_whole("scene_seed", scene_seed, 0)
         check_one(instruction)
@@ -241,7 +243,7 @@ class WorldScene(SceneData):
         check_whole("count", count, 2)
         check_whole("held_out", held_out)
         check_fps("fps", fps)
-        check_batch_size(views, count, "the scene's", "views")
+        check_batch_size(views, count, "the scene's", "views", "views")
         self.scene_seed = scene_seed
         self.instruction = instruction
         self.count = count

@@ -34,7 +34,7 @@ from transformers import CLIPTextModel, CLIPTokenizerFast  # type: ignore[attr-d
 from transformers.utils import logging as transformers_logging
 
 from csd_lab.canvas.tiles import Code, Tiling
-from csd_lab.distill.checks import check_choice
+from csd_lab.distill.checks import check_choice, check_switch
 from csd_lab.distill.kernels import full_precision
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.pipeline_folder import EMBEDDED, PipelineFolder, open_pipeline
@@ -94,6 +94,9 @@ class LatentDiffusion(Prior):
     ) -> None:
         check_choice("dtype", dtype, get_args(Precision))
         check_choice("attention", attention, get_args(Attention))
+        check_switch("channels_last", channels_last)
+        check_switch("compile", compile)
+        check_switch("local_files_only", local_files_only)
         place = choose_device(device)
         folder = open_pipeline(path, self.embedded, self.input_latents, local_files_only)
         scale = 2 ** (len(folder.vae["block_out_channels"]) - 1)

@@ -1,6 +1,7 @@
 """One job: its folder, who holds it, and how an attempt at it begins and ends."""
 
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -181,6 +182,15 @@ class JobFolder:
             status = read_status(self.files.status)
             if status is not None and status.state is State.RUNNING and status.pid == pid:
                 self.put(died(status, code, error))
+
+    def discard(self) -> None:
+        """Delete the folder of a job that was refused, unless it holds what somebody made."""
+        own = (*NOT_OUTPUTS, ".hydra")
+        here = self.root.resolve() == Path.cwd()
+        if here or any(path.name not in own for path in self.root.glob("*")):
+            return
+        with suppress(RunningElsewhereError, OSError), self.hold(patience=0):
+            shutil.rmtree(self.root)
 
     def put(self, status: Status) -> None:
         """Write a status; only for who holds the job.

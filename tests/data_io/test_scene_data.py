@@ -90,7 +90,7 @@ def test_a_capture_with_nothing_to_do_is_its_own_answer(folder):
     [
         ({"count": 1}, "count must be a whole number of at least 2"),
         ({"held_out": 0}, "held_out must be a whole number of at least 1"),
-        ({"views": 7}, "batch_size must be at most the scene's 6 views"),
+        ({"views": 7}, "views must be at most the scene's 6 views"),
         ({"instruction": "paint the moon"}, "must be one of the world's"),
         ({"instruction": ["make it night", "make it warm"]}, "prompt must be text"),
     ],

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 PANORAMA = ("data=world_panorama",)
 SCENE = ("data=world_scene", "prompt=make it sepia")
 TEXT = ("experiment=text_to_3d",)
+HALF = "regions=[{prompt: make it sepia, box: [0,0,1,0.5]}]"
 LIGHT = ("experiment=colours", "trainer.max_steps=2")
 
 
@@ -65,6 +67,9 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("data.path=cut.png", "prompt=x"), "cut short"),
         (("data.path=none", "prompt=x"), "has no png"),
         (("data.path=mixed", "prompt=x"), "one size"),
+        (("data=capture", "data.path=whole.png", "prompt=x"), "is no transforms.json"),
+        (("data.path=https://a.org/b.mp4", "prompt=x"), "download it first"),
+        (("data.path=", "prompt=x"), "data.path must be a file or a folder"),
         (("data.path=whole.png",), "prompt must say what to do"),
         (("data.path=whole.png", "prompt="), "prompt must"),
         (("data.path=whole.png", "prompt=???"), "prompt must"),
@@ -79,6 +84,14 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         ((*PANORAMA, "regions=[{prompt: make it night, strip: [2,2]}]"), "regions[0].strip: index"),
         ((*PANORAMA, "regions=[{prompt: make it night, box: [0,1]}]"), "a box is [top, left"),
         ((*PANORAMA, "regions=[{prompt: make it night, box: [0,0,2,1]}]"), "from 0 to 1"),
+        (
+            (*PANORAMA, "regions=[{prompt: make it night, box: [0,0,a,1]}]"),
+            "regions[0].box: a box is",
+        ),
+        (
+            (*PANORAMA, "regions=[{prompt: make it night, strip: 3}]"),
+            "regions[0].strip: a strip is",
+        ),
         ((*PANORAMA, "regions=[{prompt: make it night, mask: no.png}]"), "does not exist"),
         ((*PANORAMA, "regions=[{prompt: make it night, mask: text.mp4}]"), "not media"),
         (("prompt=paint the moon",), "must be one of the world's"),
@@ -97,6 +110,10 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("method.timesteps.low=990",), "low < high"),
         (("method.noise=some",), "independent"),
         (("guidance.text=nan",), "finite"),
+        (("guidance.text=high",), "guidance.text must be a finite number"),
+        (("guidance=classifier_free", "guidance.scale=[1,2]"), "guidance.scale must be a finite"),
+        (("kernel.bandwidth.scale=wide",), "kernel.bandwidth.scale must be a finite number above"),
+        (("optimizer.optimizer.lr=abc",), "settings that SGD takes, got lr='abc'"),
         (("kernle=rbf",), "did you mean 'kernel'"),
         (("guidance.txt=3",), "did you mean 'guidance.text'"),
         (("optimizer.lr=3",), "did you mean 'optimizer.optimizer.lr'"),
@@ -108,6 +125,10 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("prior.max_batch=0",), "max_batch"),
         (("prior=instruct_pix2pix", "prior.path=none"), "none"),
         (("prior=instruct_pix2pix",), "prior.path must be given"),
+        (("experiment=paper_text_to_3d",), "prior.path must be given"),
+        (("trainer.devices=[0]", "trainer=cpu"), "trainer.devices must be how many processes"),
+        (("trainer.devices=0", "trainer=cpu"), "trainer.devices must be how many processes"),
+        (("trainer.accelerator=foo",), "trainer.accelerator must be one of auto, cpu"),
         (("hydra.run.dir=text.mp4/run",), "text.mp4"),
         (("resume=none",), "must be the folder of a run"),
         (("experiment=foo",), "no experiment=foo; choose from colours"),
@@ -148,7 +169,19 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         ((*SCENE, "data.count=1"), "count must be a whole number of at least 2"),
         ((*SCENE, "data.views=99"), "at most the scene's 48 views"),
         ((*SCENE, "prompt=[make it night,make it warm]"), "prompt must be text"),
-        ((*SCENE, "modality.updates.times=0"), "updates must have steps and times of at least 1"),
+        ((*SCENE, "modality.updates.times=0"), "modality.updates.times must be a whole number"),
+        ((*SCENE, "modality.updates.times=-1"), "modality.updates.times must be a whole number"),
+        ((*SCENE, "modality.updates.fit=-1"), "updates must have steps and times of at least 1"),
+        ((*SCENE, "data.views=0"), "data.views must be a whole number of at least 1"),
+        ((*SCENE, "data.views=all"), "data.views must be a whole number of at least 1"),
+        ((*SCENE, "method=multidiffusion"), "MultiDiffusion for a scene: it averages windows that"),
+        ((*SCENE, HALF), "regions must be null but for one image"),
+        ((HALF,), "regions must be null but for one image"),
+        ((*PANORAMA, "modality.shift=maybe"), "modality.shift must be true or false"),
+        ((*PANORAMA, "modality.keep=maybe"), "modality.keep must be true or false"),
+        (("prior.compile=maybe",), "compile must be true or false"),
+        (("prior.channels_last=maybe",), "channels_last must be true or false"),
+        (("prior.local_files_only=maybe",), "local_files_only must be true or false"),
         ((*SCENE, "modality.route=elsewhere"), "route must be images or renderer"),
         ((*SCENE, "modality.recipe.reconstruction=none"), "must be the folder of a run of exper"),
         ((*SCENE, "field.resolution=1"), "resolution must be at least 2"),
@@ -186,6 +219,29 @@ def test_one_line_and_a_non_zero_exit(csd_lab, media, arguments, told):
     assert len(lines) == 1, outcome.err
     assert lines[0].startswith("csd-lab: ")
     assert told in lines[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu(csd_lab):
+    assert "take trainer=cpu" in csd_lab("trainer=gpu").err
+
+
+def test_refused_input_leaves_no_folder(csd_lab, tmp_path):
+    assert csd_lab("guidance.text=nan", "hydra.run.dir=outputs/run").code == 2
+    assert not (tmp_path / "outputs" / "run").exists()
+
+
+def test_refused_input_leaves_what_others_put_there(csd_lab, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").touch()
+    assert csd_lab("guidance.text=nan", "hydra.run.dir=run").code == 2
+    assert (tmp_path / "run" / "notes.txt").is_file()
+
+
+def test_a_kernel_that_a_method_has_not_is_told(csd_lab):
+    outcome = csd_lab(*LIGHT, "method=sds", "kernel=imq")
+    assert outcome.code == 0
+    assert "kernel changes nothing: method=sds has no kernel" in outcome.err
 
 
 def test_timesteps_outside_the_schedule(csd_lab):
