@@ -366,7 +366,7 @@ def test_broken_captures_are_told_in_one_line(tmp_path, capture, spoil, told):
     ("make", "told"),
     [
         (lambda folder: None, "is no capture"),
-        (lambda folder: (folder / "transforms.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "transforms.json").write_text("{"), "is no transforms.json"),
         (lambda folder: (folder / "transforms.json").write_text("[]"), "lacks what"),
     ],
 )

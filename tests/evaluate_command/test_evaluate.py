@@ -223,7 +223,7 @@ def test_the_column_that_a_codec_added_is_taken_away(run, tmp_path, clips):
         (("--source", "nowhere.mp4", "--edited", "ours"), "'nowhere.mp4' does not exist."),
         (("--source", "source", "--edited", "empty.mp4"), "'empty.mp4' is empty (0 bytes)."),
         (("--source", "source", "--edited", "ours", "--metrics", "pixel"),
-         "There is no metrics 'pixel'; there are "),
+         "There is no metrics=pixel; choose from "),
         (("--source", "source", "--edited", "ours", "metrics.clip.modell=x"),
          "There is no setting 'metrics.clip.modell'"),
         (("--source", "source", "--edited", "ours", "metrics.clip.model=ViT-L-15"),

@@ -158,7 +158,7 @@ def test_a_job_goes_on_from_its_checkpoint(sweep, folder):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("kernel=rbf,foo",), "there are identity, imq, mean, rbf"),
+        (("kernel=rbf,foo",), "choose from identity, imq, mean, rbf"),
         (("seed=0,1", "kernle=rbf"), "did you mean 'kernel'"),
         (("sweep.on_error=halt",), "sweep.on_error must be one of"),
         (("sweep.retry=2",), "sweep.retry must be true or false"),
