@@ -34,12 +34,10 @@ class Comparison(NamedTuple):
     Attributes:
         task: overrides for all methods.
         methods: overrides of each by what readers are told it is; the last one's answer is shown.
-        columns: frames that are shown.
     """
 
     task: Overrides
     methods: dict[str, Overrides]
-    columns: int = 8
 
 
 SKY = "prompt=change the sky"
@@ -48,7 +46,7 @@ SCENE = 1000003489
 
 COMPARISONS = {
     "first_run": Comparison(
-        (SKY,), {"each frame by itself": ("method=ip2p",), "all frames together": ()}, 6
+        (SKY,), {"each frame by itself": ("method=ip2p",), "all frames together": ()}
     ),
     "panorama": Comparison(
         (SKY, "data=world_panorama", "data.scene_seed=1000000007"),
@@ -71,7 +69,7 @@ COMPARISONS = {
 
 def compared(name: str, overrides: Overrides) -> Tensor:
     """The source, what methods make of it, and the right answer that the last one chose."""
-    task, methods, columns = COMPARISONS[name]
+    task, methods = COMPARISONS[name]
     bench = Bench(methods, [*task, *overrides])
     with tempfile.TemporaryDirectory() as folder:
         settings = {}
@@ -82,7 +80,7 @@ def compared(name: str, overrides: Overrides) -> Tensor:
     last = list(results.values())[-1]
     edits = {label: result.edited for label, result in results.items()}
     rows = {"source": last.task.source, **edits, "the right answer": answer_frames(last)}
-    return contact_sheet(rows, last.task.instruction, columns)
+    return contact_sheet(rows, last.task.instruction)
 
 
 def from_texts(overrides: Overrides) -> Tensor:
