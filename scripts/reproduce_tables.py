@@ -120,19 +120,20 @@ def ablations() -> Published:
     return Published(
         "ablations",
         "What the parts of CSD-Edit do",
-        "The same clips, one instruction of each kind; each row changes one part of the default. With "
-        "many right answers it matters that scores are shared, that the kernel is wide (twice the "
-        "median, four times, an inverse multiquadric and even the plain mean agree; the paper's "
-        "bandwidth is too narrow), that it compares noisy latents, and that noise is each frame's "
-        "own. Repulsion, the way of dividing and momentum hardly matter, and the added noise in "
-        "place of the source's estimate (CSD) comes out alike for fewer samples. Nothing here is "
-        "ahead of the default in fidelity and agreement at as many samples or fewer.",
+        "The same clips, one instruction of each kind; each row changes one part of the default. "
+        "With many right answers it matters that scores are shared, that the kernel is wide (twice "
+        "the median, four times, an inverse multiquadric and even the plain mean agree; the "
+        "paper's bandwidth is too narrow), that it compares noisy latents, and that noise is each "
+        "frame's own. Repulsion, the way of dividing and momentum hardly matter, and the added "
+        "noise in place of the source's estimate (CSD) comes out alike for fewer samples. Nothing "
+        "here is ahead of the default in fidelity and agreement at as many samples or fewer.",
         clips(8, overrides_of(ABLATIONS)),
         labels_of(ABLATIONS),
         one=(FIDELITY, DIRECTION, SPREAD, SAMPLES),
         many=(AGREEMENT, ANSWER, DIRECTION, SPREAD),
         edits=(1, 1),
-        curve=(AGREEMENT, ANSWER),
+        curve=None,
+        against=(FIDELITY, AGREEMENT, ANSWER),
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from csd_lab.compare.statistics import Estimate
 
 from .cells import Plan
-from .published import Column, Panel, Published, panels
+from .published import Column, Panel, Published, Strip, panels, strips
 from .tables import mean, rows_of
 
 COLOURS = 10
@@ -29,7 +29,7 @@ HALO = [withStroke(linewidth=2, foreground="white")]
 
 
 def draw(published: Published, cells: Path, plan: Plan, path: Path) -> None:
-    """Draw all methods in the plane of two metrics, if the comparison has a picture.
+    """Draw what there is to draw of a comparison: a plane of two metrics, or differences.
 
     Args:
         published: the comparison.
@@ -37,8 +37,49 @@ def draw(published: Published, cells: Path, plan: Plan, path: Path) -> None:
         plan: which of them.
         path: of the picture.
     """
-    if not (found := panels(published, rows_of(cells, plan))):
+    rows = rows_of(cells, plan)
+    if found := strips(published, rows):
+        figure = differences(published, found)
+    elif planes := panels(published, rows):
+        figure = plane(published, planes)
+    else:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def differences(published: Published, found: list[Strip]) -> Figure:
+    """Draw how far methods are from the first one, with intervals, a row for each."""
+    height = 0.26 * max(len(strip.gains) for strip in found) + 1.4
+    figure = Figure(figsize=(3.8 * len(found) + 2.6, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    row = figure.subplots(1, len(found), squeeze=False, sharey=True)[0]
+    for axes, strip in zip(row, found, strict=True):
+        draw_strip(axes, published, strip)
+    row[0].invert_yaxis()
+    return figure
+
+
+def draw_strip(axes: Axes, published: Published, strip: Strip) -> None:
+    """Draw differences in one metric; those whose interval holds 0 are grey."""
+    for number, gain in enumerate(strip.gains.values()):
+        higher = published.subject.metrics[strip.column.metric]
+        clear = gain.low > 0 or gain.high < 0
+        better = (gain.mean > 0) is higher
+        colour = ("C2" if better else "C3") if clear else "0.6"
+        reach = [[gain.mean - gain.low], [gain.high - gain.mean]]
+        axes.errorbar(gain.mean, number, xerr=reach, fmt="o", color=colour, ms=4, elinewidth=1.2)
+    axes.axvline(0, color="0.3", linewidth=0.8)
+    axes.set_yticks(range(len(strip.gains)), list(strip.gains))
+    axes.set_title(strip.title, fontsize="small")
+    axes.set_xlabel(
+        f"{_name(published, strip.column)}\nless that of {strip.first}", fontsize="small"
+    )
+    axes.grid(alpha=0.3)
+
+
+def plane(published: Published, found: list[Panel]) -> Figure:
+    """Draw all methods in the plane of two metrics."""
     longest = max(map(len, [published.legend, *(published.points or published.labels.values())]))
     width = PANEL * len(found) + LETTER * longest + 0.6
     figure = Figure(figsize=(width, PANEL), layout="constrained")
@@ -54,8 +95,7 @@ def draw(published: Published, cells: Path, plan: Plan, path: Path) -> None:
         title_fontsize="small",
         alignment="left",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def draw_panel(axes: Axes, published: Published, panel: Panel) -> None:

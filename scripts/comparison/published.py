@@ -42,6 +42,22 @@ class Panel(NamedTuple):
     up: Column
 
 
+class Strip(NamedTuple):
+    """Differences of methods to the first one, in one metric.
+
+    Attributes:
+        title: what they are of.
+        column: the metric.
+        first: what the first method is called.
+        gains: of the others, by what they are called: theirs less the first one's.
+    """
+
+    title: str
+    column: Column
+    first: str
+    gains: Mapping[str, Estimate]
+
+
 class Published(NamedTuple):
     """A comparison with what is to be said of it.
 
@@ -55,6 +71,7 @@ class Published(NamedTuple):
         many: columns for those with many.
         edits: instructions a scene, with one right answer and with many.
         curve: metrics along x and y of its picture; none: it has no picture.
+        against: metrics whose differences to the first method the picture shows instead.
         points: of each line of the picture, its label and the methods that it goes through, by what
             is written at them, if they are its ends; none: every method is a point.
         legend: what the picture's legend begins with.
@@ -73,6 +90,7 @@ class Published(NamedTuple):
     many: Sequence[Column]
     edits: tuple[int, int]
     curve: tuple[Column, Column] | None
+    against: Sequence[Column] = ()
     points: Mapping[str, Mapping[str, str]] = {}
     legend: str = ""
     heads: tuple[str, str] = (
@@ -104,7 +122,7 @@ def section(published: Published, cells: Path, plan: Plan) -> str:
             parts.append(f"### {published.heads[many]}")
             for group in alike(own, methods):
                 parts += _group(published, on_common_edits(own, group), columns)
-    if panels(published, rows):
+    if panels(published, rows) or strips(published, rows):
         parts.append(f"![{published.title}](results/{published.name}.png)")
     return "\n\n".join(parts)
 
@@ -128,6 +146,25 @@ def panels(published: Published, rows: Rows) -> list[Panel]:
             common = on_common_edits(own, methods)
             title = f"{published.heads[many]}\n{extent_of(common)}"
             found.append(Panel(title, common, *published.curve))
+    return found
+
+
+def strips(published: Published, rows: Rows) -> list[Strip]:
+    """The parts of a picture of differences, one for each metric and kind of instruction."""
+    found = []
+    for many, columns in ((False, published.one), (True, published.many)):
+        own = [row for row in rows if row["many"] is many]
+        if len(methods := present(published, own)) < 2:
+            continue
+        common = on_common_edits(own, methods)
+        title = f"{published.heads[many]}\n{extent_of(common)}"
+        for column in published.against:
+            if column in columns:
+                gains = {
+                    published.labels[method]: difference(common, method, methods[0], column.metric)
+                    for method in methods[1:]
+                }
+                found.append(Strip(title, column, published.labels[methods[0]], gains))
     return found
 
 

@@ -11,8 +11,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reproduce_tables
 from comparison.cells import Cell, fill
-from comparison.pictures import draw, draw_panel, style_of
-from comparison.published import Column, Published, panels, section
+from comparison.pictures import draw, draw_panel, draw_strip, style_of
+from comparison.published import Column, Published, panels, section, strips
 from comparison.subjects import clips
 from comparison.tables import Extent, alike, extent_of, on_common_edits, rows_of
 from matplotlib.figure import Figure
@@ -252,6 +252,30 @@ def test_lines_go_over_their_methods_and_have_their_ends_marked(cells):
     draw_panel(axes, lines, panel)
     assert [len(line.get_xdata()) for line in axes.lines] == [3, 1]
     assert [text.get_text() for text in axes.texts][:2] == ["1", "3"]
+
+
+def test_differences_to_the_first_method_are_drawn_in_its_sense(cells, tmp_path):
+    """Green is better, red worse, grey unclear; a metric of no column has no part."""
+    path, plan = cells
+    shown = published()._replace(curve=None, against=(PSNR, SAMPLES))
+    psnr, samples = strips(shown, rows_of(path, plan))
+    assert psnr.gains["Better"].mean == pytest.approx(1)
+    assert psnr.gains["Worse"].mean == pytest.approx(-1)
+    assert samples.gains["Better"].mean == 1920
+    axes = Figure().subplots()
+    draw_strip(axes, shown, psnr)
+    colours = {
+        label.get_text(): container[0].get_color()
+        for label, container in zip(axes.get_yticklabels(), axes.containers, strict=True)
+    }
+    assert colours == {"Better": "C2", "Worse": "C3", "Alike": "0.6"}
+    axes = Figure().subplots()
+    draw_strip(axes, shown, samples)
+    assert axes.containers[0][0].get_color() == "C3"  # more of them is worse
+    draw(shown, path, plan, tmp_path / "small.png")
+    assert (tmp_path / "small.png").stat().st_size > 5000
+    assert "![Small](results/small.png)" in section(shown, path, plan)
+    assert strips(published(), rows_of(path, plan)) == []
 
 
 def test_no_two_methods_look_alike():
