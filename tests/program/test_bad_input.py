@@ -238,6 +238,12 @@ def test_refused_input_leaves_what_others_put_there(csd_lab, tmp_path):
     assert (tmp_path / "run" / "notes.txt").is_file()
 
 
+def test_a_run_without_a_checkpoint_is_not_to_be_gone_on_with(csd_lab):
+    outcome = csd_lab(*LIGHT, "logger=wandb", "logger.wandb.mode=online", "+logger.wandb.wrong=1")
+    assert outcome.code == 1
+    assert "Go on with" not in outcome.out
+
+
 def test_a_kernel_that_a_method_has_not_is_told(csd_lab):
     outcome = csd_lab(*LIGHT, "method=sds", "kernel=imq")
     assert outcome.code == 0

@@ -123,6 +123,12 @@ def test_a_server_that_refuses_does_not_stop_a_run(environment, broken, folder, 
     assert "wandb is offline (Failed to get" in capsys.readouterr().err
 
 
+def test_who_asks_for_online_and_is_not_logged_in_is_told_of_offline(environment, folder):
+    environment()
+    with pytest.raises(ValueError, match="must be offline where nobody"):
+        _ = WandbLog(folder.root, mode="online").run
+
+
 def test_who_asks_for_online_is_told_that_it_cannot_be(environment, broken, folder):
     environment(WANDB_API_KEY="0" * 40, WANDB_BASE_URL=broken)
     with pytest.raises(wandb.Error, match="403"):
