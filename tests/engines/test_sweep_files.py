@@ -31,6 +31,10 @@ def sweeper_of(multirun, *overrides):
     return sweeper, config
 
 
+ALONE = ("metrics=pixels", "hydra/launcher=basic", "sweep.name=one")
+"""A sweep of the one job that is given."""
+
+
 @pytest.mark.parametrize("name", SWEEPS)
 def test_a_sweep_says_what_it_asks_and_has_the_jobs_that_it_says(name, multirun, tmp_path):
     lines = head("sweep", name)
@@ -67,16 +71,18 @@ def test_the_first_job_of_a_sweep_runs(name, multirun, tmp_path, csd_lab):
     sweeper, _ = sweeper_of(multirun, f"sweep={name}")
     first = sweeper.plan(SweepFolder(tmp_path), [f"sweep={name}"])[0]
     short = SHORT if any(key.startswith("data.clip_seed=") for key in first.overrides) else ()
-    assert csd_lab(*first.overrides, *SMALL, *short, "metrics=pixels", "hydra.run.dir=run") == 0
-    assert (tmp_path / "run" / "metrics.json").is_file()
+    assert csd_lab("-m", *first.overrides, *SMALL, *short, *ALONE) == 0
+    ((job, _),) = SweepFolder(tmp_path / "outputs" / "sweeps" / "one").jobs()
+    assert job.files.results.is_file()
 
 
 def test_a_real_prior_takes_one_override(multirun, tiny_ip2p_folder, tmp_path, csd_lab):
     own = ("sweep=baselines", f"prior.path={tiny_ip2p_folder}")
     sweeper, _ = sweeper_of(multirun, *own)
     last = sweeper.plan(SweepFolder(tmp_path), own)[-1]
-    assert csd_lab(*last.overrides, *SMALL, *SHORT, "metrics=pixels", "hydra.run.dir=run") == 0
-    assert OmegaConf.load(tmp_path / "run" / "config.yaml").prior.path == str(tiny_ip2p_folder)
+    assert csd_lab("-m", *last.overrides, *SMALL, *SHORT, *ALONE) == 0
+    ((job, _),) = SweepFolder(tmp_path / "outputs" / "sweeps" / "one").jobs()
+    assert OmegaConf.load(job.files.config).prior.path == str(tiny_ip2p_folder)
 
 
 @pytest.mark.parametrize("name", SEARCHES)
