@@ -123,7 +123,7 @@ def supervise(
     """
     if ranks < 1:
         raise ValueError(f"ranks must be at least 1, got {ranks!r}.")
-    before = multiprocessing.active_children()
+    before = children()
     with (
         TemporaryDirectory(prefix="csd_lab_ranks_") as notes,
         quiet_launcher(),
@@ -164,6 +164,8 @@ def settings(ranks: int, folder: str) -> LaunchConfig:
 class Watch:
     """Passes signals on, and kills ranks that do not end.
 
+    It only looks at the ranks and never waits for them, since the launcher does, in another thread.
+
     Args:
         before: children of this process that are no ranks.
         patience: seconds to stop in, after a signal.
@@ -173,8 +175,8 @@ class Watch:
         killed: ranks that were killed from here, by their process ids.
     """
 
-    def __init__(self, before: list[BaseProcess], patience: float, grace: float) -> None:
-        self.before = set(before)
+    def __init__(self, before: set[BaseProcess], patience: float, grace: float) -> None:
+        self.before = before
         self.patience = patience
         self.grace = grace
         self.killed: set[int] = set()
@@ -188,9 +190,9 @@ class Watch:
         Args:
             heard: the signals that came so far.
         """
-        self.processes |= set(multiprocessing.active_children()) - self.before
+        self.processes |= children() - self.before
         now = time.monotonic()
-        if any(process.exitcode for process in self.processes):
+        if any(exit_code(process) for process in self.processes):
             self._deadline = min(self._deadline, now + self.grace)
         if heard:
             self._deadline = min(self._deadline, now + self.patience)
@@ -206,7 +208,7 @@ class Watch:
 
     def _send(self, number: signal.Signals) -> None:
         for process in self.processes:
-            if process.pid is not None and process.is_alive():
+            if process.pid is not None and exit_code(process) is None:
                 if number == signal.SIGKILL:
                     self.killed.add(process.pid)
                 with suppress(ProcessLookupError):  # it ended just now
@@ -217,12 +219,29 @@ class Watch:
 
         A negative code is that of a signal.
         """
-        codes = {process.pid: process.exitcode or 0 for process in self.processes if process.pid}
+        codes = {p.pid: exit_code(p) or 0 for p in self.processes if p.pid}
         return {
             pid: code
             for pid, code in codes.items()
             if code and -code not in STOPS and pid not in self.killed
         }
+
+
+def children() -> set[BaseProcess]:
+    """The processes that were started from this one and not waited for yet.
+
+    ``multiprocessing.active_children`` waits for those that have ended. Of two threads that wait
+    for one process at the same time one may find it gone without an exit code, and take that for a
+    failure.
+    """
+    return set(multiprocessing.process._children)  # type: ignore[attr-defined]
+
+
+def exit_code(process: BaseProcess) -> int | None:
+    """The exit code of a process that somebody has waited for, else None; it is not waited for."""
+    started = process._popen  # type: ignore[attr-defined]
+    code: int | None = None if started is None else started.returncode
+    return code
 
 
 class Note(NamedTuple):

@@ -60,7 +60,7 @@ def test_frames_that_give_different_answers_are_seen_as_inconsistent(suite: Metr
 
 def test_views_that_give_different_answers_are_seen_as_inconsistent() -> None:
     scene = scene_edit(10**9 + 7, "change the sky", views=12, held_out=0)
-    task = EditTask(scene.capture.images, scene.instruction, scene.source_caption)
+    task = EditTask(torch.stack(scene.capture.images), scene.instruction, scene.source_caption)
     between = flow(scene.capture.cameras, scene.depth)
     mixed = torch.stack([scene.targets[v % len(scene.targets)][v] for v in range(12)])
     suite = shipped("scene")

@@ -1,6 +1,7 @@
 """A supervisor's ranks end together, and soon, however one of them ends."""
 
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import tempfile
@@ -14,7 +15,7 @@ import pytest
 import rank_cases
 import torch
 
-from csd_lab.processes import RankFailedError, RanksStoppedError, supervise
+from csd_lab.processes import RankFailedError, RanksStoppedError, Watch, children, supervise
 from csd_lab.run_folder import RunFolder
 
 BOUND = 30.0
@@ -96,6 +97,17 @@ def test_ranks_that_do_not_stop_are_killed_when_patience_ends(tmp_path):
     assert caught.value.received is signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is former
     assert multiprocessing.active_children() == []
+
+
+def test_looking_at_ranks_leaves_it_to_the_launcher_to_wait_for_them():
+    """Two threads that wait for one process may take its good end for a failure."""
+    watch = Watch(children(), patience=1.0, grace=60.0)
+    process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(7,))
+    process.start()
+    multiprocessing.connection.wait([process.sentinel])
+    watch.look([])
+    assert watch.processes == {process}
+    assert os.waitpid(process.pid, 0) == (process.pid, 7 << 8)
 
 
 def test_there_is_at_least_one_rank():

@@ -175,7 +175,7 @@ def test_logged_in_both_views_are_saved(monkeypatch, capsys, tmp_path):
     [
         ([], "give the folder of a sweep, or --project."),
         (["nowhere"], "folders must be those of runs or of sweeps, got 'nowhere'."),
-        (["--project", "p", "--metrics", "none"], "There is no metrics 'none'"),
+        (["--project", "p", "--metrics", "none"], "There is no metrics=none"),
     ],
 )
 def test_wrong_input_is_one_line(capsys, arguments, said):
