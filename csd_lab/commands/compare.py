@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
         help="settings that say which scene a run is about, with commas (default: data.clip_seed, "
         "data.scene_seed or data.path)",
     )
+    _add_media(parser)
+    return parser
+
+
+def _add_media(parser: argparse.ArgumentParser) -> None:
+    """Whether clips are part of the page; "auto" if neither is said."""
     media = parser.add_mutually_exclusive_group()
     media.add_argument(
         "--link",
@@ -118,7 +124,6 @@ def _parser() -> argparse.ArgumentParser:
         const="embed",
         help="embed all clips, however large the page becomes",
     )
-    return parser
 
 
 def _compare(options: argparse.Namespace) -> None:
