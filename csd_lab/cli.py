@@ -59,6 +59,9 @@ def main() -> None:
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
+    except BrokenPipeError:  # who reads has had enough, as head has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except WRONG_INPUT as error:
         print(f"csd-lab: {one_line(error, sys.argv[1:])}", file=sys.stderr)
         sys.exit(WRONG)

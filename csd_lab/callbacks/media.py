@@ -56,7 +56,8 @@ class Preview(pl.Callback):
             result = artefact(trainer, pl_module)
             before, after = _called(pl_module)
             rows = {before: result.task.source, after: result.edited}
-        write_image(path, contact_sheet(rows, title=f"step {trainer.global_step}"))
+        here = {label: images.float().cpu() for label, images in rows.items()}
+        write_image(path, contact_sheet(here, title=f"step {trainer.global_step}"))
 
 
 @final

@@ -34,6 +34,8 @@ class WriteScene(pl.Callback):
         agree: other cameras that must agree on a point, >= 0; 0 gives points where views are few.
         mesh: nodes along each side of the grid in which the surface is found, >= 2; it spans the
             cube that the scene has in full detail; None: no mesh.
+        crumb: pieces of the mesh with less volume than a cube of this side are left out; a share
+            of the side of the grid, in [0, 1].
 
     Raises:
         ValueError: if an argument is out of range.
@@ -46,6 +48,7 @@ class WriteScene(pl.Callback):
         points: int | None = 100_000,
         agree: int = 2,
         mesh: int | None = 128,
+        crumb: float = 0.04,
     ) -> None:
         for name, value, least in (("frames", frames, 1), ("points", points, 1), ("mesh", mesh, 2)):
             if value is not None and (not isinstance(value, int) or value < least):
@@ -54,11 +57,14 @@ class WriteScene(pl.Callback):
             raise ValueError(f"fps must be above 0, got {fps}.")
         if agree < 0:
             raise ValueError(f"agree must be at least 0, got {agree}.")
+        if not 0 <= crumb <= 1:
+            raise ValueError(f"crumb must be in [0, 1], got {crumb}.")
         self.frames = frames
         self.fps = fps
         self.points = points
         self.agree = agree
         self.mesh = mesh
+        self.crumb = crumb
 
     @rank_zero_only
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -106,7 +112,8 @@ class WriteScene(pl.Callback):
             log.info("no mesh: %s has no density to find a surface of", type(scene).__name__)
             return
         field = scene.field
-        mesh = surface(field, field.centre, float(field.scale), self.mesh)
+        smallest = max(1, round((self.crumb * self.mesh) ** 3))
+        mesh = surface(field, field.centre, float(field.scale), self.mesh, smallest)
         if mesh is None:
             log.info("no mesh: the density is nowhere high enough, or everywhere")
             return

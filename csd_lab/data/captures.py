@@ -16,8 +16,10 @@ with y down, which are inverted and turned. Worlds are left as they are, whichev
 """
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -27,6 +29,8 @@ from torch import Tensor
 from csd_lab.data.containers import MediaError, shown
 from csd_lab.data.media import image_size, read_image
 from csd_lab.fields import Cameras
+
+log = logging.getLogger(__name__)
 
 PINHOLES = {"PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL"}
 """Models of lenses that are understood."""
@@ -109,13 +113,14 @@ def is_capture(path: Path) -> bool:
     return any((path / name).exists() for name in ("sparse", *TRANSFORMS))
 
 
-def read_capture(path: Path | str, every: int = 8) -> Capture:
+def read_capture(path: Path | str, every: int = 8, skip_missing: bool = False) -> Capture:
     """Read a capture.
 
     Args:
         path: of a folder, or of a transforms.json.
         every: each ``every``-th view is held out, from the first one on, where the capture does not
             say itself which are; 0: none.
+        skip_missing: leave views out whose images do not exist, and log how many.
 
     Raises:
         MediaError: if something is missing or not understood; the message is one line.
@@ -123,7 +128,7 @@ def read_capture(path: Path | str, every: int = 8) -> Capture:
     path = Path(path)
     if not path.exists():
         raise MediaError(f"{shown(path)} does not exist.")
-    frames = _frames(path)
+    frames = _frames(path, skip_missing)
     if len(frames) < 2:
         raise MediaError(
             f"{shown(path)} must have at least 2 views of its scene, got {len(frames)}."
@@ -134,39 +139,59 @@ def read_capture(path: Path | str, every: int = 8) -> Capture:
         raise MediaError(f"{shown(path)} must not hold out all of its {len(frames)} views.")
     return Capture(
         ImageFiles([frame.path for frame in frames]),
-        _cameras(path, frames, *_common_size(path, frames)),
+        _cameras(path, frames, *_common_size(frames)),
         torch.tensor([frame.held_out for frame in frames]),
         path.stem if path.is_file() else path.name,
     )
 
 
-def _frames(path: Path) -> list[Frame]:
+def _frames(path: Path, skip_missing: bool) -> list[Frame]:
     """The views of a capture of any kind."""
     if path.is_file():
-        return _transforms(path)
+        return _transforms(path, skip_missing)
     if (path / "transforms_train.json").is_file():
-        frames = _transforms(path / "transforms_train.json")
+        frames = _transforms(path / "transforms_train.json", skip_missing)
         if (path / "transforms_test.json").is_file():
-            test = _transforms(path / "transforms_test.json")
+            test = _transforms(path / "transforms_test.json", skip_missing)
             frames += [frame._replace(held_out=True) for frame in test]
         return frames
     if (path / "transforms.json").is_file():
-        return _transforms(path / "transforms.json")
+        return _transforms(path / "transforms.json", skip_missing)
     for model in (path / "sparse" / "0", path / "sparse"):
         if any(model.glob("cameras.*")):
-            return _colmap(path, model)
+            return _colmap(path, model, skip_missing)
     raise MediaError(
         f"{shown(path)} is no capture: it must hold transforms.json, transforms_train.json, or "
         "COLMAP's sparse/0."
     )
 
 
-def _transforms(path: Path) -> list[Frame]:
+def _there(paths: Sequence[Path], named_by: Path, skip_missing: bool) -> list[bool]:
+    """Which images exist.
+
+    Raises:
+        MediaError: not all do, and none is to be skipped.
+    """
+    there = [path.is_file() for path in paths]
+    missing = [path for path, exists in zip(paths, there, strict=True) if not exists]
+    if missing and not skip_missing:
+        raise MediaError(
+            f"{shown(named_by)} names images that are missing: {len(missing)} of {len(paths)}, "
+            f"{shown(missing[0])} first; data.skip_missing=true leaves their views out."
+        )
+    if missing:
+        log.warning("left out %d of %d views, without an image", len(missing), len(paths))
+    return there
+
+
+def _transforms(path: Path, skip_missing: bool) -> list[Frame]:
     """The views that a transforms.json lists."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         shared = {name: value for name, value in content.items() if name != "frames"}
-        return [_Entry(path, shared | values).frame() for values in content["frames"]]
+        entries = [_Entry(path, shared | values) for values in content["frames"]]
+        there = _there([entry.path for entry in entries], path, skip_missing)
+        return [entry.frame() for entry in compress(entries, there)]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise MediaError(
             f"{shown(path)} is no transforms.json, nor the folder of a capture: {error}."
@@ -191,6 +216,7 @@ class _Entry:
         self.file = file
         self.values = values
         self.name = str(values["file_path"])
+        self.path = self._image()
 
     def frame(self) -> Frame:
         """The view.
@@ -200,10 +226,9 @@ class _Entry:
             MediaError: something is not understood.
         """
         self._check_lens()
-        path = self._image()
-        size = self._pair("h", "w") or tuple(map(float, _stored_size(path, self.file)))
+        size = self._pair("h", "w") or tuple(map(float, image_size(self.path, upright=False)))
         return Frame(
-            path,
+            self.path,
             self._pose(),
             self._focal(size[1]),
             self._pair("cx", "cy", positive=False) or (size[1] / 2, size[0] / 2),
@@ -284,7 +309,7 @@ def _check_model(path: Path, model: str) -> None:
         )
 
 
-def _colmap(path: Path, model: Path) -> list[Frame]:
+def _colmap(path: Path, model: Path, skip_missing: bool) -> list[Frame]:
     """The views of a COLMAP reconstruction, in the order of their names."""
     try:
         import pycolmap
@@ -298,7 +323,8 @@ def _colmap(path: Path, model: Path) -> list[Frame]:
         reason = str(error).strip().splitlines()[-1]
         raise MediaError(f"{shown(model)} is no COLMAP reconstruction: {reason}.") from error
     images = sorted(reconstruction.images.values(), key=lambda image: image.name)
-    return [_colmap_view(path, image) for image in images if image.has_pose]
+    frames = [_colmap_view(path, image) for image in images if image.has_pose]
+    return list(compress(frames, _there([frame.path for frame in frames], path, skip_missing)))
 
 
 def _colmap_view(path: Path, image: Any) -> Frame:
@@ -320,20 +346,13 @@ def _colmap_view(path: Path, image: Any) -> Frame:
     )
 
 
-def _stored_size(path: Path, named_by: Path) -> tuple[int, int]:
-    """Height and width of a capture's image, as it is stored."""
-    if not path.is_file():
-        raise MediaError(f"{shown(path)} does not exist, but {shown(named_by)} names it.")
-    return image_size(path, upright=False)
-
-
-def _common_size(path: Path, frames: Sequence[Frame]) -> tuple[int, int]:
+def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
     """Height and width of all images.
 
     Raises:
         MediaError: they differ, or their sides are not in the ratio that the intrinsics are for.
     """
-    sizes = [_stored_size(frame.path, path) for frame in frames]
+    sizes = [image_size(frame.path, upright=False) for frame in frames]
     for frame, (height, width) in zip(frames, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise MediaError(

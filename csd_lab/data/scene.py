@@ -134,11 +134,12 @@ class CaptureFolder(SceneData):
         target_caption: what the result shows; "" if unknown.
         hold_out: each ``hold_out``-th view shows the result, where the capture does not say which
             are for evaluation, at least 2; 0: all views are followed, and all show it.
+        skip_missing: leave out views whose images do not exist.
         fps: at which the views held out are played.
         views: followed in a step; None: all.
         seed: of their order.
-        resolution: about how long a side is of what the prior sees, in pixels; None: as in the
-            capture, but for rounding to what the prior takes.
+        resolution: about how long a side of followed views is, in pixels, where the capture's own
+            is longer; None: as long as that. Both are rounded to what the prior takes.
         side: which side that is.
 
     Raises:
@@ -153,6 +154,7 @@ class CaptureFolder(SceneData):
         source_caption: str = "",
         target_caption: str = "",
         hold_out: int = 8,
+        skip_missing: bool = False,
         fps: float = 8.0,
         views: int | None = None,
         seed: int = 0,
@@ -172,19 +174,23 @@ class CaptureFolder(SceneData):
         if hold_out == 1:
             raise ValueError("hold_out must be 0 for none or at least 2, got 1: all held out.")
         check_fps("fps", fps)
+        if resolution is not None:
+            check_whole("resolution", resolution)
         self.path = expanded(path)
         self.prompt = prompt
         self.captions = (source_caption, target_caption)
         self.hold_out = hold_out
+        self.skip_missing = skip_missing
         self.fps = fps
 
     @cached_property
     def capture(self) -> Capture:
         """The views, read when they are first asked for."""
-        capture = read_capture(self.path, self.hold_out)
-        if self.resolution is None:  # rays meet no mirrored borders: sides are resized instead
-            self.resolution = min(capture.cameras.height, capture.cameras.width)
-            self.side = "short"
+        capture = read_capture(self.path, self.hold_out, self.skip_missing)
+        sides = capture.cameras.height, capture.cameras.width
+        own = min(sides) if self.side == "short" else max(sides)
+        # without one, borders would be mirrored, which no rays meet
+        self.resolution = own if self.resolution is None else min(self.resolution, own)
         followed = int((~capture.held_out).sum())
         check_batch_size(self.batch_size, followed, "the capture's", "views", "views")
         return capture

@@ -9,14 +9,15 @@ surface is where
 
 what a ray meets there stops half of it within a cell. It is found by marching cubes (Lewiner et al.
 2003), whose vertices lie on the grid's edges, at the places between two nodes where the density,
-taken as linear, has that value. It is left open where it meets the sides of the cube.
+taken as linear, has that value. It is left open where it meets the sides of the cube. Pieces of
+few nodes, which fields leave in the air where no view contradicts them, can be left out.
 """
 
 import math
 from typing import NamedTuple
 
 import torch
-from skimage.measure import marching_cubes
+from skimage.measure import label, marching_cubes
 from torch import Tensor
 
 from csd_lab.fields.field import RadianceField
@@ -40,7 +41,9 @@ class Mesh(NamedTuple):
 
 
 @torch.no_grad()
-def surface(field: RadianceField, centre: Tensor, half: float, resolution: int) -> Mesh | None:
+def surface(
+    field: RadianceField, centre: Tensor, half: float, resolution: int, smallest: int = 1
+) -> Mesh | None:
     """The surface of a field within a cube, on the CPU.
 
     Args:
@@ -48,9 +51,10 @@ def surface(field: RadianceField, centre: Tensor, half: float, resolution: int) 
         centre: of the cube, (3,), in world units.
         half: half its side, in world units, > 0.
         resolution: nodes along each side, >= 2.
+        smallest: dense nodes, connected along the axes, that a piece must have, >= 1.
 
     Returns:
-        The mesh; None where nothing is dense enough, or all is.
+        The mesh; None where nothing is dense enough and large enough, or all is.
 
     Raises:
         ValueError: an argument is out of range.
@@ -59,10 +63,13 @@ def surface(field: RadianceField, centre: Tensor, half: float, resolution: int) 
         raise ValueError(f"half must be above 0; got {half}")
     if resolution < 2:
         raise ValueError(f"resolution must be at least 2; got {resolution}")
+    if smallest < 1:
+        raise ValueError(f"smallest must be at least 1; got {smallest}")
     cell = 2 * half / (resolution - 1)
     level = math.log(2) / cell
     corner = centre.cpu() - half
     density = _densities(field, corner, cell, resolution)
+    density[_crumbs(density > level, smallest)] = 0
     if not float(density.min()) < level < float(density.max()):
         return None
     vertices, faces, _, _ = marching_cubes(density.numpy(), level, gradient_direction="ascent")
@@ -79,6 +86,12 @@ def _densities(field: RadianceField, corner: Tensor, cell: float, resolution: in
         points = corner + torch.stack([x.expand(y.shape), y, z], dim=2).flatten(0, 1)
         slices.append(_asked(field, points)[0].view(y.shape))
     return torch.stack(slices)
+
+
+def _crumbs(dense: Tensor, smallest: int) -> Tensor:
+    """Which dense nodes, (R, R, R), bool, are of pieces of fewer than ``smallest``."""
+    pieces = torch.from_numpy(label(dense.numpy(), connectivity=1))
+    return dense & (pieces.flatten().bincount() < smallest)[pieces]
 
 
 def _colours(field: RadianceField, places: Tensor) -> Tensor:

@@ -8,11 +8,17 @@ from collections.abc import Mapping
 from typing import final
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
-from csd_lab.fields import Cameras, Scene
+from csd_lab.fields import Cameras, PosedViews, Scene
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+GLANCED = 4
+"""Views of a scene that are looked at on the way."""
+GLANCE = 2**16
+"""Pixels of all these together, at most: a second of rays on one core."""
 
 
 def check_trainer(trainer: pl.Trainer) -> None:
@@ -53,7 +59,9 @@ class EditModule(pl.LightningModule, ABC):
         """What :meth:`export` would give without any edit, (F, 3, H, W), in [0, 1]."""
 
     def under_way(self) -> Mapping[str, Tensor] | None:
-        """Images that show how far it is, where :meth:`export` does not yet, by what they are.
+        """Images that show how far it is, by what they are, where :meth:`export` does not yet.
+
+        Or where it takes longer than one would wait for a look.
 
         Returns:
             Rows of as many images, (K, 3, H, W), in [0, 1]; None: :meth:`export` does.
@@ -79,3 +87,23 @@ class OfScene(ABC):
     def result(self) -> Scene:
         """The scene as it is now."""
         return list(self.scenes.values())[-1]
+
+
+@torch.no_grad()
+def glance(views: PosedViews, scene: Scene) -> tuple[Tensor, Tensor]:
+    """A few views, and what is seen of a scene there, small enough not to hold up the steps.
+
+    Args:
+        views: of the capture, (V, 3, H, W).
+        scene: what is made of it.
+
+    Returns:
+        Two rows of images, (K, 3, h, w), in [0, 1].
+    """
+    count = min(GLANCED, len(views.images))
+    ids = torch.linspace(0, len(views.images) - 1, count).round().long()
+    height, width = views.images.shape[2:]
+    share = min(1.0, (GLANCE / (count * height * width)) ** 0.5)
+    size = max(1, int(share * height)), max(1, int(share * width))
+    captured = interpolate(views.images[ids], size, mode="bilinear", antialias=True)
+    return captured, scene.views(views.cameras.select(ids).resized(*size))

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from csd_lab.fields import Cameras, PosedViews, Scene
-from csd_lab.particles.module import EditModule, OfScene
+from csd_lab.particles.module import EditModule, OfScene, glance
 from csd_lab.particles.recipe import SceneRecipe
 
 
@@ -74,6 +74,11 @@ class Reconstruction(EditModule, OfScene):
     def scenes(self) -> Mapping[str, Scene]:
         """The scene alone."""
         return {"scene": self.scene}
+
+    def under_way(self) -> Mapping[str, Tensor]:
+        """A few of the captured views, small, and the scene there."""
+        captured, seen = glance(PosedViews(self.images, self.cameras), self.scene)
+        return {self.called[0]: captured, self.called[1]: seen}
 
     @torch.no_grad()
     def export(self) -> Tensor:

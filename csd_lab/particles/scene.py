@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
 from csd_lab.particles.base import ParticleModule
-from csd_lab.particles.module import OfScene
+from csd_lab.particles.module import OfScene, glance
 from csd_lab.particles.recipe import SceneRecipe
 from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning
@@ -144,6 +144,11 @@ class SceneParticles(SceneModule):
     def scene(self) -> Scene:
         """The scene as it is now."""
         return self._scene
+
+    def under_way(self) -> Mapping[str, Tensor]:
+        """A few of the captured views, small, and the scene there."""
+        captured, seen = glance(PosedViews(self.original, self.cameras), self.scene)
+        return {"captured": captured, "edited together": seen}
 
     def new_fitter(self) -> SceneFitter:
         """One that is gone when it has done its work."""

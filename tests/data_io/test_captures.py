@@ -112,6 +112,20 @@ def test_nerfstudio(tmp_path, capture, as_file):
     assert found.held_out.tolist() == [True, False, False, True, False, False, True]
 
 
+def test_views_without_an_image_can_be_left_out(tmp_path, capture, caplog):
+    """Also where sizes are those of the images."""
+    path = nerfstudio(tmp_path, capture)
+    content = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("w", "h")}
+    path.write_text(json.dumps(content))
+    for missing in (0, 4):
+        (tmp_path / "images" / f"{missing:03d}.png").unlink()
+    found = read_capture(tmp_path, every=0, skip_missing=True)
+    kept = [1, 2, 3, 5, 6]
+    assert [image.stem for image in found.images.paths] == [f"{i:03d}" for i in kept]
+    torch.testing.assert_close(found.cameras.poses, capture.cameras.poses[kept])
+    assert "left out 2 of 7 views" in caplog.text
+
+
 def test_instant_ngp(tmp_path, capture):
     """An angle of view instead of focal lengths."""
     angle = 2 * math.atan(SIZE / 2 / float(capture.cameras.focal[0, 0]))
@@ -333,7 +347,7 @@ def forget_a_pose(folder, content):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (remove_an_image, r"002.png' does not exist, but .* names it"),
+        (remove_an_image, r"images that are missing: 1 of 7, .*002.png' first; data.skip_missing"),
         (make_an_image_larger, "must have the size of the other views.*32 x 24 instead of 24 x 24"),
         (leave_one_view, "at least 2 views of its scene, got 1"),
         (spoil_a_pose, "transform_matrix of 'images/001.png' must be 4 x 4 finite"),

@@ -80,6 +80,14 @@ def test_a_capture_holds_out_some_views_or_none(folder):
     assert len(none.task.source) == len(none.followed.images) == 4
 
 
+@pytest.mark.parametrize(("resolution", "side"), [(None, 16), (8, 8), (64, 16)])
+def test_views_are_made_smaller_and_never_larger(folder, resolution, side):
+    data = CaptureFolder(folder, "x", hold_out=2, resolution=resolution)
+    assert data.task.source.shape[2:] == (16, 16)
+    assert data.followed.images.shape[2:] == (side, side)
+    assert (data.shown.height, data.shown.width) == (side, side)
+
+
 def test_a_capture_with_nothing_to_do_is_its_own_answer(folder):
     task = CaptureFolder(folder, None).task
     assert torch.equal(task.targets[0], task.source)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from shapes import ball, wall
+from shapes import Solid, ball, wall
 
 from csd_lab.fields import Cameras, FieldScene, Renderer, orbit, points_seen
 from csd_lab.fields.surface import surface
@@ -102,15 +102,35 @@ def test_vertices_lie_where_half_of_a_ray_is_stopped_within_a_cell():
     torch.testing.assert_close(mesh.vertices[:, 2], expected, rtol=0, atol=1e-5)
 
 
+def test_small_pieces_are_left_out():
+    small = CENTRE + torch.tensor([-0.9, 0.5, 0.4])
+
+    def two(points):
+        big = (points - CENTRE).norm(dim=1) < RADIUS
+        return big | ((points - small).norm(dim=1) < 0.12)
+
+    whole = surface(Solid(two), torch.zeros(3), 1.0, 33)
+    alone = surface(ball(CENTRE, RADIUS), torch.zeros(3), 1.0, 33)
+    without = surface(Solid(two), torch.zeros(3), 1.0, 33, smallest=100)
+    assert len(whole.vertices) > len(alone.vertices)
+    torch.testing.assert_close(without.vertices, alone.vertices)
+    assert torch.equal(without.faces, alone.faces)
+    assert surface(Solid(two), torch.zeros(3), 1.0, 33, smallest=10_000) is None
+
+
 @pytest.mark.parametrize("radius", [0.0, 100.0])
 def test_no_surface_is_none(radius):
     assert surface(ball(CENTRE, radius), torch.zeros(3), 1.0, 9) is None
 
 
 @pytest.mark.parametrize(
-    ("half", "resolution", "message"),
-    [(0.0, 9, "half must be above 0"), (1.0, 1, "resolution must be at least 2; got 1")],
+    ("half", "resolution", "smallest", "message"),
+    [
+        (0.0, 9, 1, "half must be above 0"),
+        (1.0, 1, 1, "resolution must be at least 2; got 1"),
+        (1.0, 9, 0, "smallest must be at least 1; got 0"),
+    ],
 )
-def test_wrong_cubes_are_refused(half, resolution, message):
+def test_wrong_cubes_are_refused(half, resolution, smallest, message):
     with pytest.raises(ValueError, match=message):
-        surface(wall(), torch.zeros(3), half, resolution)
+        surface(wall(), torch.zeros(3), half, resolution, smallest)

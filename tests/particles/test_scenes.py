@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
+from csd_lab import particles
 from csd_lab.baselines import InstructNerf2Nerf, InstructPix2Pix, sample_images
 from csd_lab.build import build
 from csd_lab.composition import config_folder
@@ -94,6 +95,25 @@ def test_views_in_hand_are_shown_while_the_scene_does_not_follow_them(tmp_path, 
     assert torch.equal(module.export(), module.export_source())
     whole = run(tmp_path / "whole", *IMAGES, f"method={method}", "trainer.max_steps=2")
     assert whole.under_way() is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rows"),
+    [
+        (("experiment=reconstruct", *RECONSTRUCTION), {"captured", "reconstructed"}),
+        ((*SCENE, "method=dds"), {"captured", "edited together"}),
+    ],
+)
+def test_a_look_on_the_way_takes_few_rays(tmp_path, monkeypatch, overrides, rows):
+    monkeypatch.setattr(particles.module, "GLANCE", 4 * 10 * 10)
+    module = run(tmp_path, *overrides, "trainer.max_steps=1")
+    before, after = module.under_way().values()
+    assert set(module.under_way()) == rows
+    assert before.shape == after.shape == (4, 3, 10, 10)
+    small = module.cameras.resized(10, 10)
+    torch.testing.assert_close(after, module.scene.views(small)[[0, 1, 3, 4]])
+    captured = module.images if "reconstructed" in rows else module.original
+    torch.testing.assert_close(before.mean(), captured[[0, 1, 3, 4]].mean(), atol=5e-3, rtol=0)
 
 
 @pytest.mark.parametrize("method", ["csd_edit_best", "in2n"])
