@@ -64,8 +64,9 @@ class Preview(pl.Callback):
 class WriteMedia(pl.Callback):
     """Writes the edited clip, the clip beside its source, and a contact sheet of both.
 
-    Where the right answers are known, the nearest one stands beside, and so does what sampling
-    each frame alone would give: what consistency buys is then to be seen. Of one image, source,
+    Where the right answers are known, and are not the source, the nearest one stands beside, and so
+    does what sampling each frame alone would give: what consistency buys is then to be seen. Of one
+    image, source,
     edited image and right answer are written as PNG files of the source's own size.
 
     Args:
@@ -87,7 +88,7 @@ class WriteMedia(pl.Callback):
         before, after = (SOURCE, EDITED) if len(task.source) == 1 else _called(pl_module)
         rows = {before: task.source, **self._alone(trainer, pl_module, result)}
         rows[after] = result.edited
-        if task.targets is not None:
+        if task.targets is not None and not torch.equal(task.targets[0], task.source):
             rows[ANSWER] = answer_frames(result)
         if len(task.source) == 1:
             _write_images(folder, edit_data(trainer), rows)

@@ -19,6 +19,9 @@ from csd_lab.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
+CANDIDATES = 8
+"""Pixels that are looked at for each of the points that are wanted at most."""
+
 
 @final
 class WriteScene(pl.Callback):
@@ -97,7 +100,8 @@ class WriteScene(pl.Callback):
     def _write_points(self, folder: RunFolder, module: OfScene) -> None:
         if self.points is None:
             return
-        points = points_seen(module.result, module.around, self.points, self.agree)
+        cameras = module.around.within(CANDIDATES * self.points)
+        points = points_seen(module.result, cameras, self.points, self.agree)
         if not len(points.places):
             log.info("no points: no %d other views agree on anything opaque", self.agree)
             return

@@ -132,6 +132,13 @@ class Cameras:
             self.poses, self.focal * scale, height, width, self.centre * scale, self.distortion
         )
 
+    def within(self, pixels: int) -> "Cameras":
+        """The same cameras, with smaller images if all of theirs have more than so many pixels."""
+        share = math.sqrt(pixels / (len(self) * self.height * self.width))
+        if share >= 1:
+            return self
+        return self.resized(max(1, int(share * self.height)), max(1, int(share * self.width)))
+
     def rays(self, ids: Tensor, rows: Tensor, columns: Tensor) -> Rays:
         """Rays through places of images.
 

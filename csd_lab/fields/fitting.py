@@ -13,16 +13,13 @@ function of (seed, step): a fit that goes on from a checkpoint equals one that w
 interrupted.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from csd_lab.fields.scene import PosedViews, Scene
+from csd_lab.fields.scene import PosedViews, Progress, Scene
 from csd_lab.streams import Stream, torch_generator
-
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 @final

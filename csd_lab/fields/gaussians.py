@@ -12,8 +12,10 @@ direction, and no Gaussian comes or goes while a scene is fitted: their number i
 image is rasterised at once, so pixels are best drawn from one view a step.
 """
 
+import importlib
 import math
-from typing import Any, final
+from collections.abc import Callable
+from typing import final
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +26,17 @@ from csd_lab.fields.field import Panorama
 from csd_lab.fields.rendering import Rendering
 from csd_lab.fields.scene import Scene, View
 
+PACE = 0.1
+"""Half sides of the inner cube by which Gaussians move for each unit of their parameters: with one
+learning rate for all, the same for which a grid learns, places change ten times as slowly."""
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0, 1.0]))
 """From cameras that look along -z with y up to gsplat's, which look along +z with y down."""
+UNBUILT = (
+    "field=gsplat needs gsplat's CUDA code, which could not be built: install a CUDA toolkit, or a "
+    "wheel of gsplat that brings it"
+)
+Rasterise = Callable[..., tuple[Tensor, Tensor, object]]
+"""Colours and depths (K, H, W, 4) and opacities (K, H, W, 1) of K views; see :meth:`_images`."""
 
 
 def gaussian_scene(
@@ -44,19 +55,25 @@ def gaussian_scene(
     """
     if not torch.cuda.is_available():
         raise ValueError("field=gsplat needs a CUDA device, and there is none; take field=grid")
-    try:
-        import gsplat
-        from gsplat.cuda._backend import _C
-    except ImportError as error:
-        raise ValueError("field=gsplat needs gsplat: pip install 'csd-lab[gsplat]'") from error
-    if _C is None:
-        raise ValueError(
-            "field=gsplat needs gsplat's CUDA code, which could not be built: install a CUDA "
-            "toolkit, or a wheel of gsplat that brings it"
-        )
     if count < 1:
         raise ValueError(f"count must be at least 1; got {count}")
-    return GaussianScene(bounds, count, background_height, seed, gsplat.rasterization)
+    return GaussianScene(bounds, count, background_height, seed, _gsplat())
+
+
+def _gsplat() -> Rasterise:
+    """Its ``rasterization``, with the CUDA code that importing it builds, if no wheel brings it."""
+    try:
+        import gsplat
+    except ImportError as error:
+        raise ValueError("field=gsplat needs gsplat: pip install 'csd-lab[gsplat]'") from error
+    try:
+        code = importlib.import_module("gsplat.cuda._backend")._C
+    except Exception as error:  # a build can fail in any way
+        raise ValueError(f"{UNBUILT}: {error}") from error
+    if code is None:
+        raise ValueError(UNBUILT)
+    rasterization: Rasterise = gsplat.rasterization
+    return rasterization
 
 
 @final
@@ -75,7 +92,7 @@ class GaussianScene(Scene):
     unit: Tensor
 
     def __init__(
-        self, bounds: Bounds, count: int, background_height: int, seed: int, rasterise: Any
+        self, bounds: Bounds, count: int, background_height: int, seed: int, rasterise: Rasterise
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -84,8 +101,8 @@ class GaussianScene(Scene):
         size = bounds.scale * (8 / count) ** (1 / 3)
         self.rasterise = rasterise
         self.near, self.far = bounds.near, bounds.far
-        self.register_buffer("unit", torch.tensor(float(bounds.scale)))
-        self.means = nn.Parameter(bounds.centre / bounds.scale + farther * offset)
+        self.register_buffer("unit", torch.tensor(PACE * bounds.scale))
+        self.means = nn.Parameter((bounds.centre / bounds.scale + farther * offset) / PACE)
         self.scales = nn.Parameter(torch.full((count, 3), math.log(size)))
         self.turns = nn.Parameter(torch.randn(count, 4, generator=generator))
         self.opacities = nn.Parameter(torch.full((count,), -2.0))

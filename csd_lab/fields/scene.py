@@ -1,7 +1,7 @@
 """A scene that can be looked at: whatever it is made of, cameras see colours, depths, opacities."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Self, final
 
 import torch
@@ -11,6 +11,9 @@ from csd_lab.fields.cameras import Cameras, Rays
 from csd_lab.fields.field import RadianceField
 from csd_lab.fields.renderer import Renderer
 from csd_lab.fields.rendering import Rendering
+
+Progress = Callable[[Iterable[int]], Iterable[int]]
+"""Goes through steps, and may show how far it is, or stop before their end."""
 
 
 class PosedViews(NamedTuple):
@@ -93,10 +96,21 @@ class Scene(nn.Module, ABC):
         """A camera's whole image, without gradient."""
 
     @final
-    def views(self, cameras: Cameras, ids: Tensor | None = None) -> Tensor:
-        """Whole images of the cameras ``ids``, (N,), or of all, without gradient: (N, 3, H, W)."""
+    def views(
+        self, cameras: Cameras, ids: Tensor | None = None, progress: Progress = iter
+    ) -> Tensor:
+        """Whole images, without gradient.
+
+        Args:
+            cameras: V of them.
+            ids: of which, (N,), int64; None: of all.
+            progress: goes through their numbers.
+
+        Returns:
+            (N, 3, H, W), in [0, 1].
+        """
         chosen = range(len(cameras)) if ids is None else ids.tolist()
-        return torch.stack([self.view(cameras, index).colour for index in chosen])
+        return torch.stack([self.view(cameras, index).colour for index in progress(chosen)])
 
     @final
     def rendering(

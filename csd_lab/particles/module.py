@@ -13,12 +13,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from csd_lab.fields import Cameras, PosedViews, Scene
+from csd_lab.particles.recipe import bar
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 GLANCED = 4
 """Views of a scene that are looked at on the way."""
 GLANCE = 2**16
 """Pixels of all these together, at most: a second of rays on one core."""
+PATIENCE = 2**18
+"""Pixels that are rendered without a word."""
 
 
 def check_trainer(trainer: pl.Trainer) -> None:
@@ -102,8 +105,14 @@ def glance(views: PosedViews, scene: Scene) -> tuple[Tensor, Tensor]:
     """
     count = min(GLANCED, len(views.images))
     ids = torch.linspace(0, len(views.images) - 1, count).round().long()
-    height, width = views.images.shape[2:]
-    share = min(1.0, (GLANCE / (count * height * width)) ** 0.5)
-    size = max(1, int(share * height)), max(1, int(share * width))
+    cameras = views.cameras.select(ids).within(GLANCE)
+    size = (cameras.height, cameras.width)
     captured = interpolate(views.images[ids], size, mode="bilinear", antialias=True)
-    return captured, scene.views(views.cameras.select(ids).resized(*size))
+    return captured, scene.views(cameras)
+
+
+@torch.no_grad()
+def rendered(scene: Scene, cameras: Cameras) -> Tensor:
+    """All images of cameras, (V, 3, H, W); a bar shows how far it is, where it takes long."""
+    long = len(cameras) * cameras.height * cameras.width > PATIENCE
+    return scene.views(cameras, progress=bar("rendering", long))

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from csd_lab.fields import Bounds, Cameras, PixelLoss, PosedViews, Scene, SceneFitter, bounds_of
-from csd_lab.fields.fitting import Progress
+from csd_lab.fields.scene import Progress
 from csd_lab.run_folder import RunFolder
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from csd_lab.fields import Cameras, PosedViews, Scene
-from csd_lab.particles.module import EditModule, OfScene, glance
+from csd_lab.particles.module import EditModule, OfScene, glance, rendered
 from csd_lab.particles.recipe import SceneRecipe
 
 
@@ -83,7 +83,7 @@ class Reconstruction(EditModule, OfScene):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown)
+        return rendered(self.scene, self.shown)
 
     def export_source(self) -> Tensor:
         """The same: nothing is edited."""

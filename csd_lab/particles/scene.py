@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
 from csd_lab.particles.base import ParticleModule
-from csd_lab.particles.module import OfScene, glance
+from csd_lab.particles.module import OfScene, glance, rendered
 from csd_lab.particles.recipe import SceneRecipe
 from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning
@@ -119,13 +119,13 @@ class SceneModule(ParticleModule, OfScene, ABC):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see of the scene, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown)
+        return rendered(self.scene, self.shown)
 
     @final
     @torch.no_grad()
     def export_source(self) -> Tensor:
         """What they saw before the edit, (F, 3, H, W), in [0, 1]."""
-        return self.source_scene.views(self.shown)
+        return rendered(self.source_scene, self.shown)
 
 
 @final

@@ -35,7 +35,7 @@ from csd_lab.fields import (
     grid_of,
 )
 from csd_lab.particles.base import ParticleModule
-from csd_lab.particles.module import OfScene
+from csd_lab.particles.module import OfScene, rendered
 from csd_lab.priors import Prior
 from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning, Text
@@ -243,12 +243,12 @@ class TextTo3D(ParticleModule, OfScene):
     @torch.no_grad()
     def export(self) -> Tensor:
         """What the shown cameras see of the scene, (F, 3, H, W), in [0, 1]."""
-        return self.scene.views(self.shown)
+        return rendered(self.scene, self.shown)
 
     @torch.no_grad()
     def export_source(self) -> Tensor:
         """What they saw before the first step, (F, 3, H, W), in [0, 1]."""
-        return self.source_scene.views(self.shown)
+        return rendered(self.source_scene, self.shown)
 
     def _drawn(self, ids: Tensor) -> OrbitViews:
         return self.views.draw(self.seed, self.global_step, ids)

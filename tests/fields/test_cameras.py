@@ -53,6 +53,18 @@ def test_a_point_on_a_ray_is_seen_where_the_ray_begins(seed, lens):
     assert (depth > 0).all()
 
 
+@given(st.integers(1, 10_000))
+def test_images_within_a_number_of_pixels_keep_their_shape(pixels):
+    cameras = random_cameras(2)
+    within = cameras.within(pixels)
+    assert 3 * within.height * within.width <= max(pixels, 3)
+    assert (within is cameras) == (pixels >= 3 * 40 * 60)
+    if within.height > 10:
+        assert within.width / within.height == pytest.approx(60 / 40, rel=0.1)
+    else:
+        assert within.height >= 1 <= within.width
+
+
 def test_resized_cameras_see_the_same():
     cameras = random_cameras(3)
     half = cameras.resized(20, 30)
