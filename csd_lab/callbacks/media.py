@@ -66,8 +66,7 @@ class WriteMedia(pl.Callback):
 
     Where the right answers are known, and are not the source, the nearest one stands beside, and so
     does what sampling each frame alone would give: what consistency buys is then to be seen. Of one
-    image, source,
-    edited image and right answer are written as PNG files of the source's own size.
+    image, source, edited image and right answer are written as PNG files of the source's own size.
 
     Args:
         alone: samples single frames; None: leave that out.

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from splatting import splat
 
 from csd_lab import world
@@ -29,8 +28,8 @@ def points(*, means, colors, opacities, viewmats, Ks, width, height, **options):
     del options
     shape = (len(viewmats), height, width)
     colour, alpha = torch.zeros(*shape, 4), torch.zeros(*shape, 1)
-    for view, (world, lens) in enumerate(zip(viewmats, Ks, strict=True)):
-        local = means @ world[:3, :3].T + world[:3, 3]
+    for view, (pose, lens) in enumerate(zip(viewmats, Ks, strict=True)):
+        local = means @ pose[:3, :3].T + pose[:3, 3]
         seen = local @ lens.T
         place = (seen[:, :2] / seen[:, 2:]).detach()
         for index in (-local[:, 2]).argsort().tolist():  # the nearest last
