@@ -134,8 +134,11 @@ def module_of(
     if not isinstance(data, SceneData):
         return particles_of(config, data, prior, cast(partial[LatentParticles], make))
     data.fit_to(prior.size_multiple)
-    prompt = prompt_for(prior, data.task)
-    module = make(views=data.followed, shown=data.shown, prompt=prompt, prior=prior)
+    texts = {
+        "prompt": prompt_for(prior, data.task),
+        "source_prompt": source_prompt_for(prior, data.task, make.keywords["source_prompt"]),
+    }
+    module = make(views=data.followed, shown=data.shown, **texts, prior=prior)
     data.hold(module.steps_per_batch)
     return module
 
@@ -155,15 +158,15 @@ def particles_of(
         ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
     """
     data.fit_to(prior.size_multiple)
-    distiller = make.keywords["distiller"]
-    captions = isinstance(distiller, Sampler) and "captions" in distiller.needs
+    canvas = make.func is CanvasParticles
     module: LatentParticles = make(
         frames=data.frames,
         prompt=prompts_for(config, prior, data.task),
+        source_prompt=source_prompt_for(prior, data.task, make.keywords["source_prompt"]),
         wrap=data.wrap,
         steps_per_prompt=config.trainer.max_steps,
         prior=prior,
-        **({"source_prompt": data.task.source_caption} if captions else {}),
+        **({"visible": data.fit.visible} if canvas else {}),
     )
     if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
         data.lay_windows(module.grid, prior.latent_scale)
@@ -307,6 +310,14 @@ def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple
     if isinstance(config.prompt, ListConfig):
         return tuple(config.prompt)
     return prompt_for(prior, task)
+
+
+def source_prompt_for(prior: Prior, task: EditTask, told: str) -> str:
+    """The text of the source's own estimate: what is told, or the source's caption.
+
+    Priors that read instructions have none to read.
+    """
+    return told or (task.source_caption if prior.reads == "caption" else "")
 
 
 def prompt_for(prior: Prior, task: EditTask) -> str:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed, 2 wrong input (nothing was run), 128 + n stopped by signal n.
 """
 
+import io
 import os
 import re
 import shlex
@@ -53,6 +54,9 @@ SHOWING = {"-h", "--help", "--hydra-help", "-c", "--cfg", "-i", "--info"}
 def main() -> None:
     """Run the command line in ``sys.argv`` and exit with its code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's printout
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of letters that a terminal lacks
     if "--version" in sys.argv:
         print(f"csd-lab {version('csd-lab')}")
         return
@@ -113,10 +117,11 @@ def prepare(arguments: list[str]) -> list[str]:
     prepared = [a if multirun and sweeps(a) else quote(a) for a in typed]
     keys = dict(overrides(typed))
     if "data.path" in keys and "data" not in keys:
-        prepared = [f"data={kind_of(keys['data.path'].strip(QUOTES))}", *prepared]
+        prepared = [f"data={kind_of_all(paths_in(keys['data.path'], multirun))}", *prepared]
     own = Path("configs").resolve()
-    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
+    if own.is_dir() and own != config_folder():
         sys.path.append(str(own.parent))  # what own configs name may lie beside them
+    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
         prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         if multirun:
@@ -217,6 +222,30 @@ def check_sweeping(typed: list[str], multirun: bool) -> None:
                 f"{key} must be one for all jobs of a sweep, got {value!r}; give the command once "
                 "for each."
             )
+
+
+def paths_in(value: str, multirun: bool) -> list[str]:
+    """The paths that a value of ``data.path`` names: several in a sweep over them."""
+    argument = f"data.path={value}"
+    if not (multirun and sweeps(argument)):
+        return [value.strip(QUOTES)]
+    swept = OverridesParser.create().parse_override(argument).sweep_string_iterator()
+    return [each.strip(QUOTES) for each in swept]
+
+
+def kind_of_all(paths: list[str]) -> str:
+    """The config of data for all of these.
+
+    Raises:
+        ValueError: if they are of several kinds.
+    """
+    kinds = sorted({kind_of(path) for path in paths})
+    if len(kinds) > 1:
+        raise ValueError(
+            f"data.path must name media of one kind in a sweep, got {' and '.join(kinds)}: make a "
+            "sweep of each, with one sweep.name."
+        )
+    return kinds[0]
 
 
 def kind_of(path: str) -> str:

@@ -84,6 +84,10 @@ def single_attempt(
     from csd_lab.settings import unused
 
     go_on = bool(config.resume)
+    if go_on and attempt.former and (lost := folder.missing(attempt.former)):
+        raise ValueError(
+            f"resume: {str(folder.root)!r} was done, and its {lost[0]} is missing; start it anew."
+        )
     former = attempt.former.overrides if go_on and attempt.former else ()
     overrides = [*former, *changed]
     try:
@@ -167,7 +171,7 @@ def sweep_attempt(
         former = attempt.former
         if is_done(former, name) or not may_begin(config, folder, former):
             raise RunningElsewhereError(f"{folder.root.name} was tried elsewhere.")
-        go_on = former is not None and former.hash == name
+        go_on = former is not None and former.hash == name and not folder.missing(former)
         if not go_on:
             folder.files.checkpoint.unlink(missing_ok=True)
         attempt.begin(name, overrides)

@@ -93,7 +93,7 @@ def begin(run: Run, config: DictConfig, folder: RunFolder, checkpoint: Path | No
     facts = describe(config, run.data)
     if run.trainer.is_global_zero:
         if checkpoint is None:
-            folder.checkpoint.unlink(missing_ok=True)  # of a former run, whom none may go on with
+            folder.clear()  # of a former run, which none may go on with or take this for
         with atomic_path(folder.config) as path:
             OmegaConf.save(config, path, resolve=True)
         Console().print(table_of("", facts))

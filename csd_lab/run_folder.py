@@ -38,11 +38,21 @@ class RunFolder:
         self.progress = self.root / "progress.json"
         self.lock = self.root / "job.lock"
         self.output = self.root / "output.log"
+        self.wandb_id = self.root / "wandb" / "id.txt"
 
     @property
     def of_scene(self) -> tuple[Path, ...]:
         """What a run on a scene writes beside what others do."""
         return (self.path, self.depth, self.points, self.mesh, self.mesh_glb)
+
+    def clear(self) -> None:
+        """Delete what a run writes here, for one that begins anew; other files stay."""
+        media = (self.edited, self.side_by_side, self.contact_sheet, self.side_by_side_image)
+        images = (self.source_image, self.edited_image, self.answer_image)
+        drawn = (*self.plots.glob("*.png"), *self.previews.glob("step_*.png"))
+        kept = (self.checkpoint, self.steps, self.results, self.report, self.wandb_id)
+        for path in (*kept, *media, *images, *self.of_scene, *drawn):
+            path.unlink(missing_ok=True)
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"

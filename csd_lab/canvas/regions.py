@@ -2,7 +2,9 @@ r"""Regions of an image, each with a prompt of its own, and how much of each a w
 
 Region p has a mask m_p of the canvas's height and width, in [0, 1]: at a latent, the share of it
 that the region covers. A soft transition of width d is the mask's mean over a square of side d, so
-that a straight border becomes a linear ramp. Where regions overlap they share,
+that a straight border becomes a linear ramp. A canvas may go on beyond its image, at the right and
+lower border, where a prior takes some sizes alone: there a mask goes on as at the image's edge.
+Where regions overlap they share,
 
 .. math::
     m_p \to \frac{m_p}{\max(1, \sum_q m_q)}, \qquad m_\text{background} = 1 - \sum_p m_p,
@@ -33,13 +35,26 @@ from csd_lab.canvas.windows import WindowGrid
 NOTHING = 1e-6
 """Below this a weight is rounding."""
 
+WHOLE = (1.0, 1.0)
+"""An image as high and as wide as its canvas."""
+
 
 class Region(ABC):
     """A part of an image."""
 
     @abstractmethod
-    def mask(self, height: int, width: int) -> Tensor:
-        """The share of each latent that the region covers, (height, width), float32, in [0, 1]."""
+    def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
+        """The share of each latent that the region covers.
+
+        Args:
+            height: of the canvas, in latents.
+            width: of the canvas, in latents.
+            visible: shares of these, in (0, 1], that the image takes from the top left corner;
+                beyond, the region goes on as at the image's edge.
+
+        Returns:
+            (height, width), float32, in [0, 1].
+        """
 
 
 @final
@@ -74,13 +89,14 @@ class Box(Region):
         if self.top >= self.bottom or self.left == self.right:
             raise ValueError(f"a box must not be empty: top < bottom and left != right; got {self}")
 
-    def mask(self, height: int, width: int) -> Tensor:
-        """The share of each latent that the box covers, (height, width), float32, in [0, 1]."""
-        tall = _covered(self.top, self.bottom, height)
+    def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
+        """The share of each latent that the box covers, see :class:`Region`."""
+        down, across = visible
+        tall = _covered(self.top, self.bottom, height, down)
         if self.left < self.right:
-            wide = _covered(self.left, self.right, width)
+            wide = _covered(self.left, self.right, width, across)
         else:
-            wide = _covered(self.left, 1, width) + _covered(0, self.right, width)
+            wide = _covered(self.left, 1, width, across) + _covered(0, self.right, width, across)
         return torch.outer(tall, wide).float()
 
 
@@ -106,10 +122,10 @@ class Strip(Region):
                 f"index must be from 0 to count - 1 = {self.count - 1}; got {self.index}"
             )
 
-    def mask(self, height: int, width: int) -> Tensor:
-        """The share of each latent that the strip covers, (height, width), float32, in [0, 1]."""
+    def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
+        """The share of each latent that the strip covers, see :class:`Region`."""
         left, right = self.index / self.count, (self.index + 1) / self.count
-        return Box(left=left, right=right).mask(height, width)
+        return Box(left=left, right=right).mask(height, width, visible)
 
 
 @final
@@ -132,9 +148,10 @@ class Mask(Region):
             )
         self.image = image.float()
 
-    def mask(self, height: int, width: int) -> Tensor:
-        """The mean of the image over each latent, (height, width), float32, in [0, 1]."""
-        tall, wide = _shares(height, self.image.shape[0]), _shares(width, self.image.shape[1])
+    def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
+        """The mean of the drawn image over each latent, see :class:`Region`."""
+        (rows, columns), (down, across) = self.image.shape, visible
+        tall, wide = _shares(height, rows, down), _shares(width, columns, across)
         return (tall @ self.image @ wide.T).clamp(0, 1)
 
 
@@ -151,7 +168,12 @@ class PromptedRegion(NamedTuple):
 
 
 def region_masks(
-    regions: Sequence[Region], height: int, width: int, transition: float = 0.0, wrap: bool = False
+    regions: Sequence[Region],
+    height: int,
+    width: int,
+    transition: float = 0.0,
+    wrap: bool = False,
+    visible: tuple[float, float] = WHOLE,
 ) -> Tensor:
     """Masks of all regions, and of the background that they leave.
 
@@ -162,15 +184,18 @@ def region_masks(
         transition: width of the passage from a region to its surroundings, in latents (pixels
             divided by the prior's ``latent_scale``); 0: sharp.
         wrap: the canvas is closed along its width.
+        visible: shares of the canvas's height and width that the image takes, from the top left
+            corner; regions lie on the image, and go on beyond it as at its edge.
 
     Returns:
         (P + 1, height, width), float32, in [0, 1]; the last one is the background's. They add up
         to 1.
 
     Raises:
-        ValueError: the transition is negative or wider than the canvas, or a box crosses the join
-            of a canvas that is not closed.
+        ValueError: the transition is negative or wider than the canvas, a box crosses the join of
+            a canvas that is not closed, or the image does not lie on the canvas.
     """
+    _check_visible(visible, wrap)
     if not 0 <= transition <= min(height, width):
         raise ValueError(
             f"transition must be from 0 to the canvas's shorter side, {min(height, width)} latents;"
@@ -183,7 +208,7 @@ def region_masks(
             )
     masks = torch.zeros(len(regions) + 1, height, width, dtype=torch.float64)
     for mask, region in zip(masks, regions, strict=False):
-        mask += _softened(region.mask(height, width).double(), transition, wrap)
+        mask += _softened(region.mask(height, width, visible).double(), transition, wrap)
     masks[:-1] /= masks.sum(0).clamp(min=1)
     masks[-1] = 1 - masks.sum(0)
     return torch.where(masks < NOTHING, 0, masks).float()
@@ -204,17 +229,40 @@ def window_weights(masks: Tensor, grid: WindowGrid, ids: Tensor) -> Tensor:
     return torch.cat(weights).to(masks.dtype)
 
 
-def _covered(start: float, stop: float, length: int) -> Tensor:
-    """The share of each of ``length`` equal parts of [0, 1] that [start, stop] covers."""
+def _check_visible(visible: tuple[float, float], wrap: bool) -> None:
+    if not all(0 < share <= 1 for share in visible) or (wrap and visible[1] != 1):
+        raise ValueError(
+            "visible must be shares of the canvas's height and width, above 0 and at most 1, and 1 "
+            f"along the width of a ring (wrap=True); got {visible}"
+        )
+
+
+def _covered(start: float, stop: float, length: int, visible: float) -> Tensor:
+    """The share of each latent of an axis that a stretch of the image covers, (length,).
+
+    Args:
+        start: of the image, from 0 to 1.
+        stop: likewise; at 1 the stretch goes on to the end of the axis.
+        length: of the axis, in latents.
+        visible: share of it that the image takes.
+    """
+    seen = visible * length
     edges = torch.arange(length + 1, dtype=torch.float64)
-    inside = edges.clamp(start * length, stop * length)
+    inside = edges.clamp(start * seen, length if stop == 1 else stop * seen)
     return inside.diff()
 
 
-def _shares(length: int, pixels: int) -> Tensor:
-    """How much of each of ``length`` equal parts of [0, 1] each pixel is, (length, pixels)."""
+def _shares(length: int, pixels: int, visible: float) -> Tensor:
+    """How much of each latent of an axis each pixel of a drawn image is, (length, pixels).
+
+    Args:
+        length: of the axis, in latents.
+        pixels: of the drawn image; the last one goes on to the end of the axis.
+        visible: share of the axis that the image takes.
+    """
     parts = torch.arange(length, dtype=torch.float64)[:, None]
-    edges = torch.arange(pixels + 1, dtype=torch.float64) * length / pixels
+    edges = torch.arange(pixels + 1, dtype=torch.float64) * (visible * length) / pixels
+    edges[-1] = length
     common = torch.minimum(edges[1:], parts + 1) - torch.maximum(edges[:-1], parts)
     return common.clamp(min=0).float()
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.launches import Launch
 from csd_lab.sweep.status import State
-from csd_lab.sweep.table import differing, read_metrics, row_of, table_of
+from csd_lab.sweep.table import differing, row_of, table_of
 
 EPILOG = """\
 examples:
@@ -100,7 +100,7 @@ def as_json(folder: SweepFolder) -> dict[str, Any]:
                 "differs_by": texts[job.root.name],
                 "step": progress.step if (progress := job.progress()) else None,
                 "steps": progress.steps if progress else None,
-                "metrics": read_metrics(job),
+                "metrics": dict(row_of(job, found).metrics),
             }
             for job, found in jobs.items()
         ],
@@ -133,7 +133,7 @@ def prune(options: argparse.Namespace) -> int:
         return 0
     if not options.yes and not agreed(f"Delete these {len(roots)} folders?"):
         return 1
-    deleted = sum(folder.delete(root) for root in roots)
+    deleted = sum(folder.delete(root, states, keep) for root in roots)
     print(f"{deleted} of {len(roots)} deleted.")
     return 0
 
@@ -155,8 +155,9 @@ def sweep_folder(root: Path) -> SweepFolder:
 
 def typed(launch: Launch) -> str:
     """The command of a launch, to be typed where it was."""
-    command = shlex.join([Path(launch.command[0]).name, *launch.command[1:]])
-    return command if Path.cwd() == Path(launch.folder) else f"cd {launch.folder} && {command}"
+    command = shlex.join(["csd-lab", *launch.command[1:]])
+    here = Path.cwd() == Path(launch.folder)
+    return command if here else f"cd {shlex.quote(launch.folder)} && {command}"
 
 
 def plural(jobs: Sequence[object]) -> str:

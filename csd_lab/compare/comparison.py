@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import NamedTuple, final
 
 from csd_lab.compare.curves import Curves, curves_of
-from csd_lab.compare.keys import FREE, Cells, differing_keys, key_of
+from csd_lab.compare.keys import ABSENT, FREE, Cells, differing_keys, key_of
 from csd_lab.compare.results import Metric, RunRecord
 from csd_lab.compare.statistics import (
     Estimate,
@@ -51,7 +51,8 @@ class Comparison:
 
     Args:
         runs: all of them, whatever became of them.
-        by: settings to group by; None: the parts (method, kernel, ...) whose choice differs.
+        by: settings to group by; None: the parts (method, kernel, ...) whose choice differs, and
+            whatever else was varied among runs of one scene, prompt and seed.
         unit: settings that say which scene a run is about; None: the clip.
         reference: label of the group that others are compared with, such as "csd_edit" or
             "csd_edit, rbf"; None: the one most like the defaults.
@@ -150,12 +151,22 @@ class Comparison:
         """The curves of the readable runs."""
         return curves_of(self.readable)
 
-    @property
+    @cached_property
     def matched(self) -> tuple[str, ...]:
-        """Settings in which two runs of one scene must agree to be compared."""
-        return tuple(
-            name for name in MATCHED if not {name, *self.keys[name].family} & {*self.by, *self.unit}
-        )
+        """Settings in which two runs of one scene must agree to be compared.
+
+        Beside prompt and seed, those that were varied and of which all groups have a value.
+        """
+        always = tuple(name for name in MATCHED if not self._is_told(name))
+        given = (*self.by, *self.unit, *always)
+        others = [name for name in self.keys if name not in MATCHED and self._varies(name, given)]
+        return (*always, *(name for name in others if self._is_shared(name)))
+
+    @cached_property
+    def pooled(self) -> tuple[str, ...]:
+        """Settings that differ between runs of a group that nothing tells apart: averaged over."""
+        given = (*self.by, *self.unit, *self.matched)
+        return tuple(name for name in self.keys if self._varies(name, given))
 
     @property
     def done(self) -> list[int]:
@@ -195,9 +206,33 @@ class Comparison:
 
     def _default_by(self) -> tuple[str, ...]:
         parts = [n for n in self.keys if "." not in n and n not in FREE and n != "data"]
-        others = [n for n in self.keys if n not in (*FREE, *self.unit)]
-        nothing_differs = self._known("by", ("method",), some=True)
-        return tuple(sorted(parts, key=_usual_order)) or tuple(others[:1]) or nothing_differs
+        chosen = sorted(parts, key=_usual_order)
+        free = [name for name in FREE if name in self.keys]
+        for name, key in self.keys.items():
+            swept = len({*key.labels} - {ABSENT}) > 1 and name not in (*FREE, *self.unit)
+            if swept and self._varies(name, (*chosen, *free, *self._differing_units())):
+                chosen.append(name)
+        return tuple(chosen) or self._known("by", ("method",), some=True)
+
+    def _differing_units(self) -> list[str]:
+        return [name for name in self.unit if name in self.keys]
+
+    def _varies(self, name: str, given: Sequence[str]) -> bool:
+        """Whether runs differ in a setting that agree in all of some others."""
+        seen: dict[Cells, int] = {}
+        cells = enumerate(self.keys[name].cells)
+        return any(seen.setdefault(self._cells(run, given), cell) != cell for run, cell in cells)
+
+    def _is_told(self, name: str) -> bool:
+        """Whether a setting, or one that changes with it, is grouped by or says the scene."""
+        return bool({name, *self.keys[name].family} & {*self.by, *self.unit})
+
+    def _is_shared(self, name: str) -> bool:
+        """Whether all groups have runs of one value of a setting."""
+        values: dict[Cells, set[int]] = {}
+        for run, cell in enumerate(self.keys[name].cells):
+            values.setdefault(self._cells(run, self.by), set()).add(cell)
+        return bool(set.intersection(*values.values()))
 
     def _known_metrics(self, names: Sequence[str] | None) -> dict[str, Metric]:
         there = dict.fromkeys(

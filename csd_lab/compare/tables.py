@@ -32,9 +32,10 @@ def rules(comparison: Comparison) -> list[str]:
     scene = " and ".join(comparison.unit) or "no setting says which"
     matched = " and ".join(comparison.matched)
     pairs = f" of the same {matched}" if matched else ""
+    pooled = f" ({', '.join(comparison.pooled)} too)" if comparison.pooled else ""
     return [
-        f"Means are over scenes ({scene}) with Student's 95 % interval; all runs of a scene are "
-        "averaged first, since only scenes are independent.",
+        f"Means are over scenes ({scene}) with Student's 95 % interval; all runs of a scene "
+        f"are averaged first{pooled}, since only scenes are independent.",
         f"Differences are to {comparison.reference.label}, between runs of one scene{pairs}, with "
         "the bootstrap's 95 % interval over scenes; they are not corrected for their number.",
     ]

@@ -1,5 +1,6 @@
 """Video files, read and written with PyAV (FFmpeg)."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,12 +15,17 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from csd_lab.data.containers import Kind, MediaError, shown
+from csd_lab.data.containers import Kind, MediaError, is_fragmented, shown
 
+log = logging.getLogger(__name__)
+
+Layers = Literal["rgb24", "rgba"]
 Pixels = npt.NDArray[np.uint8]
 
 BT709, UNKNOWN, LIMITED = 1, 2, 1
 """Numbers of ITU-T H.273 for colour primaries, transfer, matrix; and FFmpeg's for the range."""
+HDR = {16: "PQ", 18: "HLG"}
+"""Transfers of ITU-T H.273 that reach beyond the white of sRGB."""
 HD_LINES = 720
 ENCODERS: dict[str, dict[str, str]] = {
     "libx264": {"crf": "12", "preset": "medium"},
@@ -36,7 +42,8 @@ class Track(NamedTuple):
     Attributes:
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
-        frames: number of frames; None if the header does not say.
+        frames: number of stored frames, of which an edit list may hide some; None if the header
+            does not say.
         fps: mean frames a second; None if the header does not say.
     """
 
@@ -72,23 +79,55 @@ def look(path: Path, kind: Kind) -> Track:
     """Size, length and rate of a video, with its first frame decoded as a check."""
     with _opened(path, kind) as (container, stream):
         rate = stream.average_rate
-        frames = stream.frames or None
+        frames = _stored_frames(path, kind, stream)
         for frame in container.decode(stream):
-            height, width = _upright(frame).shape[:2]
+            height, width = _upright(frame, "rgb24").shape[:2]
             return Track(height, width, frames, float(rate) if rate else None)
     raise MediaError(f"{shown(path)} has no frame.")
+
+
+def _stored_frames(path: Path, kind: Kind, stream: VideoStream) -> int | None:
+    """Number of frames by the header, if it says: of fragments it counts the first at most."""
+    if kind == "mov":
+        with path.open("rb") as file:
+            if is_fragmented(file):
+                return None
+    return stream.frames or None
 
 
 def read_frames(path: Path, kind: Kind, part: slice) -> Iterator[tuple[Pixels, float | None]]:
     """The wanted frames of a video in order of time, each with its second if the file says it.
 
     Rotation tags are applied; pixels are taken as square. Files without a tag of their colour
-    matrix are read as BT.709 from 720 lines on and as BT.601 below, as browsers do.
+    matrix are read as BT.709 from 720 lines on and as BT.601 below, as browsers do. HDR is read as
+    it is, flat and dark, and a line of the log says so. Opacity is read where the codec has it, but
+    not that of VP8 and VP9, nor the fourth byte of uncompressed AVIs, which is mere filling.
+
+    Returns:
+        Pixels, (H, W, 3), or (H, W, 4) with an opacity that colours are not multiplied by; each
+        with its second, None if unknown.
     """
     with _opened(path, kind) as (container, stream):
-        frames = container.decode(stream)
-        for frame in islice(frames, part.start, part.stop, part.step):
-            yield _upright(frame), None if frame.pts is None else frame.time
+        filled = kind == "avi" and stream.codec_context.name == "rawvideo"
+        frames = islice(container.decode(stream), part.start, part.stop, part.step)
+        for index, frame in enumerate(frames):
+            if index == 0:
+                _tell_hdr(frame, path)
+            layers: Layers = "rgba" if _has_opacity(frame) and not filled else "rgb24"
+            yield _upright(frame, layers), None if frame.pts is None else frame.time
+
+
+def _tell_hdr(frame: av.VideoFrame, path: Path) -> None:
+    if frame.color_trc in HDR:
+        log.warning(
+            "%s is HDR (%s), which is read as it is, flat and dark; convert it to SDR first.",
+            shown(path),
+            HDR[frame.color_trc],
+        )
+
+
+def _has_opacity(frame: av.VideoFrame) -> bool:
+    return any(part.is_alpha for part in frame.format.components)
 
 
 def read_deep(path: Path, kind: Literal["png_pipe", "tiff_pipe"]) -> npt.NDArray[np.uint16]:
@@ -106,11 +145,11 @@ def read_deep(path: Path, kind: Literal["png_pipe", "tiff_pipe"]) -> npt.NDArray
     raise MediaError(f"{shown(path)} holds no picture.")
 
 
-def _upright(frame: av.VideoFrame) -> Pixels:
+def _upright(frame: av.VideoFrame, layers: Layers) -> Pixels:
     options: dict[str, Any] = {}
     if frame.colorspace == UNKNOWN and min(frame.width, frame.height) >= HD_LINES:
         options["src_colorspace"] = "ITU709"
-    pixels = frame.to_ndarray(format="rgb24", **options)
+    pixels = frame.to_ndarray(format=layers, **options)
     degrees = frame.rotation if abs(frame.rotation) <= 180 else 0  # a singular matrix gives junk
     return np.ascontiguousarray(np.rot90(pixels, round(degrees / 90)))
 

@@ -11,7 +11,7 @@ notices missing rows by itself.
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -21,6 +21,8 @@ STILLS: frozenset[Kind] = frozenset({"png", "jpeg", "gif", "webp", "tiff", "bmp"
 """Kinds that are read as images, animated or not; the rest are videos."""
 
 ISO_BOXES = {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp"}
+MEDIA_BOXES = {b"moov", b"mdat", b"moof", b"sidx", b"styp"}
+"""Boxes that hold frames or announce them; one that is not whole is damage, whatever is before."""
 STILL_BRANDS = {b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis"}
 JPEG_MARKERS_WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD9)}
 MAX_SHOWN = 160
@@ -71,6 +73,16 @@ def flaw(file: BinaryIO, kind: Kind) -> str | None:
     file.seek(0)
     walk = WALKS.get(kind)
     return walk(file, size) if walk else None
+
+
+def is_fragmented(file: BinaryIO) -> bool:
+    """Whether a mov or mp4 has frames that its header does not count.
+
+    Args:
+        file: open for reading; its position is moved.
+    """
+    size = file.seek(0, os.SEEK_END)
+    return any(name == b"moof" for name, *_ in _boxes(file, size))
 
 
 def _png(file: BinaryIO, size: int) -> str | None:
@@ -155,23 +167,33 @@ def _riff(file: BinaryIO, size: int) -> str | None:
 
 
 def _iso(file: BinaryIO, size: int) -> str | None:
-    position, names = 0, set()
-    while position + 8 <= size:
-        file.seek(position)
-        length, name = struct.unpack(">I4s", file.read(8))
-        header = 8
-        if length == 1:
-            length, header = int.from_bytes(file.read(8), "big"), 16
-        elif length == 0:
-            length = size - position
-        if length < header:
-            return f"its box at byte {position} has an impossible length"
-        position += length
-        names.add(name)
-        if position > size:
-            return f"its box {_word(name)} ends {position - size} bytes after the file"
-    absent = [name for name in (b"moov", b"mdat") if name not in names]
+    """Foreign bytes behind the last box are no flaw: some cameras add them, players skip them."""
+    absent = [b"moov", b"mdat"]
+    for name, start, content, end in _boxes(file, size):
+        if content <= end <= size:
+            absent = [other for other in absent if other != name]
+        elif not absent and name not in MEDIA_BOXES:
+            return None
+        elif end < content:
+            return f"its box at byte {start} has an impossible length"
+        else:
+            return f"its box {_word(name)} ends {end - size} bytes after the file"
     return f"it has no {absent[0].decode()} box" if absent else None
+
+
+def _boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int, int]]:
+    """Name, start, start of the content and end of each box, up to one that cannot be."""
+    start, content = 0, 0
+    while content <= start <= size - 8:
+        file.seek(start)
+        length, name = struct.unpack(">I4s", file.read(8))
+        content = start + 8
+        if length == 1:
+            length, content = int.from_bytes(file.read(8), "big"), start + 16
+        elif length == 0:
+            length = size - start
+        yield name, start, content, start + length
+        start += length
 
 
 def _ebml(file: BinaryIO, size: int) -> str | None:

@@ -95,6 +95,11 @@ class Fit:
         """Fitted pixels a source pixel, along the height and along the width."""
         return self._scaled[0] / self.size[0], self._scaled[1] / self.size[1]
 
+    @property
+    def visible(self) -> tuple[float, float]:
+        """Shares of the fitted height and width that the source takes; the rest is an extension."""
+        return self._scaled[0] / self.fitted[0], self._scaled[1] / self.fitted[1]
+
     def apply(self, frames: Tensor) -> Tensor:
         """Frames as the prior takes them.
 

@@ -73,7 +73,9 @@ class CanvasData(EditData, ABC):
         (height, width), (down, across) = fit.size, fit.scale
         boxes = (corners / torch.tensor([down, across, down, across])).round().long()
         boxes[:, 2].clamp_(max=height)
-        if not grid.wrap:
+        if grid.wrap:  # ends may be rounded apart: of 49 pixels, 24.5 to 24 and 73.5 to 74
+            boxes[:, 3] = torch.minimum(boxes[:, 3], boxes[:, 1] + width)
+        else:
             boxes[:, 3].clamp_(max=width)
         return Windows(boxes, grid.wrap)
 

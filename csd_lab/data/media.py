@@ -136,8 +136,8 @@ def read_media(
     Every decoded frame is one frame of the result: of a video with a variable frame rate none is
     repeated or dropped, and ``fps`` is the mean rate, so that the clip takes as long as before.
     Images of a folder are taken in natural order (2 before 10); other files in it are ignored.
-    Transparency is laid over white; EXIF orientation, rotation tags and the colour profiles of
-    images are applied.
+    Transparency is laid over white, but that of VP8 and VP9 is not read; EXIF orientation, rotation
+    tags and the colour profiles of images are applied.
 
     Args:
         path: a file or a folder.
@@ -394,7 +394,8 @@ def _name(path: Path) -> str:
 def _pictures(path: Path, info: MediaInfo, part: slice) -> Iterator[Picture]:
     """The wanted frames, in order, each with the time at which it is shown."""
     if info.kind == "video":
-        yield from clips.read_frames(path, _kind(path), part)
+        frames = clips.read_frames(path, _kind(path), part)
+        yield from _flat((_layers(pixels), time) for pixels, time in frames)
     elif info.kind == "folder":
         for image in _images(path)[part]:
             with _one_line(image):
@@ -403,8 +404,16 @@ def _pictures(path: Path, info: MediaInfo, part: slice) -> Iterator[Picture]:
         yield from _flat(stills.read_frames(path, part))
 
 
-def _flat(pictures: Iterator[tuple[stills.Picture, float]]) -> Iterator[Picture]:
-    """Pictures of stills, laid over white."""
+def _layers(pixels: clips.Pixels) -> stills.Picture:
+    """A video's picture, (H, W, 3), or (H, W, 4) with opacity."""
+    colour = pixels[..., :3]
+    if pixels.shape[-1] == 3 or pixels[..., 3].min() == 255:
+        return stills.Picture(colour, None)
+    return stills.Picture(colour, np.divide(pixels[..., 3], 255, dtype=np.float32))
+
+
+def _flat(pictures: Iterator[tuple[stills.Picture, float | None]]) -> Iterator[Picture]:
+    """Pictures laid over white."""
     for picture, time in pictures:
         yield picture.over(), time
 

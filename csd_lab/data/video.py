@@ -96,12 +96,12 @@ class VideoFile(ClipData):
         self.target = None if target is None else expanded(target)
         if self.target is not None:
             target_info = probe(self.target, max_frames, start, stride)
-            if info.frames is not None and target_info.frames is not None:
-                _check_target(_shape(info), _shape(target_info))
+            _check_target(_shape(info), _shape(target_info))
 
     def read(self) -> EditTask:
         """Decode the file."""
         media = self._decode(self.path)
+        check_batch_size(self.batch_size, len(media.frames))  # its header may have said more
         target = None if self.target is None else self._decode(self.target).frames
         if target is not None:
             _check_target(tuple(media.frames.shape), tuple(target.shape))
@@ -172,13 +172,19 @@ class WorldClip(ClipData):
         )
 
 
-def _shape(info: MediaInfo) -> tuple[int, ...]:
-    """Size of the frames, (F, 3, H, W), where their number is known."""
-    return info.frames or 0, 3, info.height, info.width
+def _shape(info: MediaInfo) -> tuple[int | None, ...]:
+    """Size of the frames, (F, 3, H, W); F is None of a video, as its header may be wrong."""
+    return None if info.kind == "video" else info.frames, 3, info.height, info.width
 
 
-def _check_target(source: tuple[int, ...], target: tuple[int, ...]) -> None:
-    """Compare two sizes, (F, 3, H, W) each."""
-    if source != target:
-        shapes = [f"{shape[0]} frames of {shape[3]} x {shape[2]}" for shape in (source, target)]
-        raise ValueError(f"target must have the clip's {shapes[0]}, got {shapes[1]}.")
+def _check_target(source: tuple[int | None, ...], target: tuple[int | None, ...]) -> None:
+    """Compare two sizes, (F, 3, H, W) each; no numbers of frames if one F is None."""
+    counted = None not in (source[0], target[0])
+    if source[1:] != target[1:] or (counted and source[0] != target[0]):
+        shapes = [
+            f"{shape[0] if counted else ''} frames of {shape[3]} x {shape[2]}".lstrip()
+            for shape in (source, target)
+        ]
+        raise ValueError(
+            f"target must have the clip's {shapes[0]}, got {shapes[1]}; cut or scale it to match."
+        )

@@ -19,6 +19,9 @@ from csd_lab.types import Artefact, EditTask, Flow, Windows
 RANGE_TOLERANCE = 1e-3
 """How far outside [0, 1] a frame may be (resampling overshoots); far less than a level of 255."""
 
+PIXELS_AT_ONCE = 2**22
+"""What a network takes at once at most, if it is more than one image: 16 of 512 x 512."""
+
 
 class Need(NamedTuple):
     """Something that an artefact, or its task, must have for a metric to be defined.
@@ -108,6 +111,16 @@ def check_frames(name: str, frames: Tensor) -> None:
         raise ValueError(
             f"{name} must lie in [0, 1], got [{float(low):.3g}, {float(high):.3g}]: clamp"
         )
+
+
+def images_at_once(images: Tensor, most: int) -> int:
+    """How many of these images, (B, 3, H, W), or pairs, to take at once: fewer if they are large.
+
+    Args:
+        images: of any number.
+        most: how many small ones.
+    """
+    return max(1, min(most, PIXELS_AT_ONCE // (images.shape[-2] * images.shape[-1])))
 
 
 def prepared(artefact: Artefact, device: torch.device) -> Artefact:

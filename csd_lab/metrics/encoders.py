@@ -25,7 +25,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from csd_lab.metrics.base import check_frames
+from csd_lab.metrics.base import check_frames, images_at_once
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "assets" / "clip"
 """The tiny CLIP that ships with the package, in open_clip's local-dir format."""
@@ -113,7 +113,7 @@ class OpenClip(ClipEncoder):
             None otherwise. OpenAI's weights leave the tag as it is, others add their name to it
             ("b32_laion2b_s34b_b79k").
         device: where the network runs; ``to`` moves it later.
-        max_batch: images or texts in one forward pass.
+        max_batch: images or texts in one forward pass; large images are resized fewer at once.
 
     Raises:
         ValueError: unknown model, missing or damaged weights, or a hub that cannot be reached.
@@ -163,10 +163,14 @@ class OpenClip(ClipEncoder):
         return torch.cat([self._encode(chunk) for chunk in images.split(self.max_batch)])
 
     def _encode(self, images: Tensor) -> Tensor:
-        resized = interpolate(
-            self.normalised(images), size=self.size, mode="bicubic", align_corners=False
-        )
+        parts = images.split(images_at_once(images, self.max_batch))
+        resized = torch.cat([self._resized(some) for some in parts])
         return self.model.encode_image(resized, normalize=True)
+
+    def _resized(self, images: Tensor) -> Tensor:
+        """Images in the units of the network, and of its size."""
+        images = self.normalised(images)
+        return interpolate(images, size=self.size, mode="bicubic", align_corners=False)
 
     @torch.no_grad()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:

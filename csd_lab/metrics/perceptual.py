@@ -27,7 +27,14 @@ import torch
 import torchvision.models as torchvision_models
 from torch import Tensor, nn
 
-from csd_lab.metrics.base import TWO_FRAMES, ArtefactMetric, check_frames, clip_mean, minimum_size
+from csd_lab.metrics.base import (
+    TWO_FRAMES,
+    ArtefactMetric,
+    check_frames,
+    clip_mean,
+    images_at_once,
+    minimum_size,
+)
 from csd_lab.metrics.encoders import OpenClip
 from csd_lab.types import Artefact
 
@@ -81,7 +88,7 @@ class PerceptualDistance(nn.Module, ABC):
 
     Args:
         tag: short name of the network, part of the name of every metric that uses it.
-        max_batch: pairs in one forward pass.
+        max_batch: pairs in one forward pass, at most; fewer if they are large.
     """
 
     def __init__(self, tag: str, max_batch: int = 16) -> None:
@@ -120,7 +127,8 @@ class PerceptualDistance(nn.Module, ABC):
             raise ValueError(
                 f"images must have one shape of at least {SMALLEST} x {SMALLEST}, got {shapes}"
             )
-        pairs = zip(a.split(self.max_batch), b.split(self.max_batch), strict=True)
+        size = images_at_once(a, self.max_batch)
+        pairs = zip(a.split(size), b.split(size), strict=True)
         return torch.cat([self._distance(x, y) for x, y in pairs])
 
     @final
@@ -143,7 +151,8 @@ class PerceptualDistance(nn.Module, ABC):
             raise ValueError(
                 f"images must be at least {SMALLEST} x {SMALLEST}, got {tuple(images.shape)}"
             )
-        return torch.cat([self._embed(some) for some in images.split(self.max_batch)])
+        size = images_at_once(images, self.max_batch)
+        return torch.cat([self._embed(some) for some in images.split(size)])
 
 
 @final
@@ -155,7 +164,7 @@ class ClipFeatureDistance(PerceptualDistance):
 
     Args:
         encoder: a CLIP with a ModifiedResNet; the embedded one gives the tag "tiny".
-        max_batch: pairs in one forward pass.
+        max_batch: pairs in one forward pass, at most; fewer if they are large.
 
     Raises:
         ValueError: another kind of vision tower.
@@ -183,7 +192,7 @@ class Lpips(PerceptualDistance):
     Args:
         net: "alex" (the authors' choice for measuring), "vgg" or "squeeze".
         device: where the network runs.
-        max_batch: pairs in one forward pass.
+        max_batch: pairs in one forward pass, at most; fewer if they are large.
 
     Raises:
         ValueError: unknown network, or its trunk's weights are missing or damaged.

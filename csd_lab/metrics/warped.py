@@ -123,5 +123,5 @@ class WarpedLpips(DistanceMetric):
     def _per_frame(self, artefact: Artefact) -> Tensor:
         flow, views = known_flow(artefact), artefact.edited
         filled = torch.where(flow.visible[:, None], warped(views, flow), views[1:])
-        distances = self.distance(views[1:], filled)
+        distances = self.distance(views[1:], filled).to(self.device)  # the network's is its own
         return torch.where(flow.visible.any(2).any(1), distances, torch.nan)

@@ -6,13 +6,19 @@ densely the run's own windows lie, and edits of one image can be compared.
 """
 
 from collections.abc import Callable
-from itertools import combinations
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
-from csd_lab.metrics.base import ONE_IMAGE, ArtefactMetric, Need, of_task, windows_of
+from csd_lab.metrics.base import (
+    ONE_IMAGE,
+    ArtefactMetric,
+    Need,
+    images_at_once,
+    of_task,
+    windows_of,
+)
 from csd_lab.metrics.perceptual import SMALLEST, DistanceMetric
 from csd_lab.types import Artefact, Windows
 
@@ -102,8 +108,11 @@ class IntraLpips(DistanceMetric):
         clip = as_clip(artefact).edited
         if len(clip) > MOST_CROPS:
             clip = clip[torch.linspace(0, len(clip) - 1, MOST_CROPS).round().long()]
-        first, second = zip(*combinations(range(len(clip)), 2), strict=True)
-        return self.distance(clip[list(first)], clip[list(second)]).mean(0, keepdim=True)
+        first, second = torch.combinations(torch.arange(len(clip), device=clip.device)).unbind(1)
+        size = images_at_once(clip, self.distance.max_batch)  # of pairs, whose crops are copied
+        parts = zip(first.split(size), second.split(size), strict=True)
+        distances = [self.distance(clip[some], clip[others]) for some, others in parts]
+        return torch.cat(distances).mean(0, keepdim=True)
 
 
 @final

@@ -14,7 +14,8 @@ A rank weighs and adds up its own share of S; the denominator is of all S, and k
 With regions, each with a prompt of its own, a window follows all prompts that hold in it, in
 proportion to their share of it (:mod:`csd_lab.canvas.regions`): one noise a window serves them all,
 so that its source is evaluated once. Elsewhere holds the canvas's own prompt; the empty one keeps
-what is there, since Instruct-Pix2Pix was trained to give back its condition without a text. But a
+what is there, for methods that distil: the embedded prior was trained to give back its condition
+without a text, and for others the source's own estimate, under the same text, is subtracted. But a
 window that is partly in a region has one gradient for all of it. So that nothing bleeds into what
 is to be kept, G is multiplied by :math:`1 - m`, with m the canvas's own share of every latent.
 
@@ -37,6 +38,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
+from csd_lab.canvas.regions import WHOLE
 from csd_lab.canvas.windows import Taper, check_pair
 from csd_lab.distill import Sampler, particle_noise, places_generator
 from csd_lab.particles.latents import LatentParticles
@@ -65,6 +67,8 @@ class CanvasParticles(LatentParticles):
         transition: width of the passage between regions, in latents.
         keep: whether what no region covers stays exactly as it is, where ``prompt`` is "" and the
             method does not sample; else the empty text is followed there as any other.
+        visible: shares of H and W that the user's image takes, from the top left corner, on which
+            regions lie; the rest is what it was extended by.
         **options: see :class:`LatentParticles`.
 
     Attributes:
@@ -89,6 +93,7 @@ class CanvasParticles(LatentParticles):
         regions: Sequence[PromptedRegion] = (),
         transition: float = 0.0,
         keep: bool = False,
+        visible: tuple[float, float] = WHOLE,
         **options: Any,
     ) -> None:
         super().__init__(frames, prompt, **options)
@@ -114,7 +119,7 @@ class CanvasParticles(LatentParticles):
         masks = None
         if regions:
             areas = [region.area for region in regions]
-            masks = region_masks(areas, height, width, transition, self.wrap)
+            masks = region_masks(areas, height, width, transition, self.wrap, visible)
         self.register_buffer("masks", masks, persistent=False)
         self.keep = keep and not self.prompts[0] and not isinstance(self.distiller, Sampler)
 

@@ -296,6 +296,7 @@ def _load(kind: Any, folder: PipelineFolder, part: str, dtype: torch.dtype) -> A
         ValueError: the weights do not fit the configuration.
     """
     options: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
+    options["variant"] = folder.variant(part)
     if issubclass(kind, ModelMixin):  # else diffusers logs advice where accelerate is missing
         options["low_cpu_mem_usage"] = is_accelerate_available()
     try:

@@ -42,6 +42,9 @@ FETCHED = (
 )
 """What is fetched of a model on the hub."""
 
+HALF = "fp16"
+"""What diffusers calls weights that are stored in half precision, beside others or alone."""
+
 
 @final
 @dataclass(frozen=True)
@@ -61,6 +64,14 @@ class PipelineFolder:
     vae: dict[str, Any]
     text_encoder: dict[str, Any]
     scheduler: dict[str, Any]
+
+    def variant(self, part: str) -> str | None:
+        """How a network's weights are stored: ``fp16`` where there are no others; None: usually."""
+        stem = WEIGHTS[part]
+        usual = (f"{stem}.safetensors", f"{stem}.safetensors.index.json")
+        if any((self.root / part / name).is_file() for name in usual):
+            return None
+        return HALF if (self.root / part / f"{stem}.{HALF}.safetensors").is_file() else None
 
 
 def open_pipeline(
@@ -89,8 +100,15 @@ def open_pipeline(
     _check_channels(folder, input_latents)
     if local is None:
         _fetch(str(path), FETCHED, local_files_only)
+        if halves := [
+            f"{part}/{stem}.{HALF}.safetensors"
+            for part, stem in WEIGHTS.items()
+            if not any((folder.root / part).glob(f"{stem}*.safetensors"))
+        ]:
+            _fetch(str(path), halves, local_files_only)
     for part, stem in WEIGHTS.items():
-        _check_weights(folder.root, part, stem)
+        half = folder.variant(part)
+        _check_weights(folder.root, part, f"{stem}.{half}" if half else stem)
     _check_tokenizer(folder.root)
     return folder
 

@@ -73,13 +73,7 @@ class SweepFolder:
         Raises:
             OSError: if a status cannot be written.
         """
-        changed = []
-        for job, status in self.jobs():
-            if status.state is State.FAILED:
-                with job.hold():
-                    job.put(replace(status, state=State.WAITING))
-                changed.append(job)
-        return changed
+        return [job for job, status in self.jobs() if status.state is State.FAILED and _wait(job)]
 
     def prune(self, states: Collection[State], keep: Collection[str] | None = None) -> list[Path]:
         """Folders that pruning would delete, by name; running jobs are never among them.
@@ -88,15 +82,17 @@ class SweepFolder:
             states: delete jobs that are one of these.
             keep: delete also jobs whose hash is not one of these; None: no other job.
         """
-        return [
-            job.root
-            for job, status in self.jobs()
-            if status.state is not State.RUNNING
-            and (status.state in states or (keep is not None and job.root.name not in keep))
-        ]
+        return [job.root for job, status in self.jobs() if _falls(job, status, states, keep)]
 
-    def delete(self, root: Path) -> bool:
-        """Delete a job's folder unless somebody runs it by now.
+    def delete(
+        self, root: Path, states: Collection[State], keep: Collection[str] | None = None
+    ) -> bool:
+        """Delete a job's folder, if pruning still would: nobody runs it, or has done it since.
+
+        Args:
+            root: of the job.
+            states: see :meth:`prune`.
+            keep: likewise.
 
         Returns:
             Whether it was deleted.
@@ -104,9 +100,34 @@ class SweepFolder:
         Raises:
             OSError: if it cannot be.
         """
+        job = JobFolder(root)
         try:
-            with JobFolder(root).hold():
+            with job.hold():
+                status = job.status(held=True)
+                if status is None or not _falls(job, status, states, keep):
+                    return False
                 shutil.rmtree(root)
         except RunningElsewhereError:
             return False
         return True
+
+
+def _falls(
+    job: JobFolder, status: Status, states: Collection[State], keep: Collection[str] | None
+) -> bool:
+    """Whether pruning deletes a job."""
+    unwanted = keep is not None and job.root.name not in keep
+    return status.state is not State.RUNNING and (status.state in states or unwanted)
+
+
+def _wait(job: JobFolder) -> bool:
+    """Have a job wait, if it has failed and nobody tries it again by now."""
+    try:
+        with job.hold():
+            status = job.status(held=True)
+            if status is None or status.state is not State.FAILED:
+                return False
+            job.put(replace(status, state=State.WAITING))
+    except RunningElsewhereError:
+        return False
+    return True

@@ -75,7 +75,7 @@ def read_status(path: Path) -> Status | None:
         OSError: if the file cannot be read.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(_text(path))
         known = {item.name for item in fields(Status)}
         values = {key: value for key, value in content.items() if key in known}
         values |= {"state": State(content["state"]), "overrides": tuple(content["overrides"])}
@@ -84,6 +84,15 @@ def read_status(path: Path) -> Status | None:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
         return Status(State.INTERRUPTED, error=f"{path.name} is damaged.")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except OSError:  # another machine has replaced it while it was read
+        return path.read_text(encoding="utf-8")
 
 
 def write_status(path: Path, status: Status) -> None:

@@ -45,7 +45,8 @@ class Row(NamedTuple):
 
 def row_of(job: JobFolder, status: Status) -> Row:
     """A job as the table shows it."""
-    return Row(job.root.name, status, job.progress(), read_metrics(job))
+    figures = read_metrics(job) if status.state is State.DONE else {}  # else of a former attempt
+    return Row(job.root.name, status, job.progress(), figures)
 
 
 def read_metrics(job: JobFolder) -> dict[str, float | None]:

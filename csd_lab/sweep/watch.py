@@ -82,7 +82,10 @@ class Watch:
             former = self._rows.get(job.root.name)
             if former is not None and former.status.state is State.DONE:
                 continue
-            status = job.status()
+            try:
+                status = job.status()
+            except OSError:  # such as of a file that another machine replaces: look again later
+                continue
             if status is None:
                 continue
             row = row_of(job, status)

@@ -1,5 +1,6 @@
 """What wandb calls a run, and what it logs: known to who writes and to who reads."""
 
+import hashlib
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,8 +32,8 @@ class Identity(NamedTuple):
     """What wandb calls a run.
 
     Attributes:
-        id: the job's hash in a sweep; of a single run, drawn once and kept in its folder; "" if
-            it has none yet.
+        id: in a sweep, the job's hash and a short one of the sweep's name, since sweeps share
+            jobs; of a single run, drawn once and kept in its folder; "" if it has none yet.
         group: the sweep's name; None for a single run.
         job_type: the method.
         name: method, kernel, prompt, seed and the job's other overrides, shortened.
@@ -55,10 +56,11 @@ def identity(folder: RunFolder, config: Mapping[str, Any]) -> Identity:
     """
     status = read_status(folder.status)
     in_sweep = status is not None and status.hash == folder.root.resolve().name
+    sweep = str(config["sweep"]["name"]) if in_sweep else None
     choices = config.get("choices") or {}
     return Identity(
-        id=status.hash if status and in_sweep else kept_id(folder),
-        group=str(config["sweep"]["name"]) if in_sweep else None,
+        id=f"{status.hash}-{_digest(sweep)}" if status and sweep else kept_id(folder),
+        group=sweep,
         job_type=choices.get("method"),
         name=_name(config, choices, status),
         tags=tuple(dict.fromkeys(shortened(str(c), TAG_LETTERS) for c in choices.values())),
@@ -81,19 +83,19 @@ def shown(folder: RunFolder) -> dict[str, Path]:
 def keep_id(folder: RunFolder, new: str) -> str:
     """The id that the folder's run has had before, or the new one, kept there from now on."""
     if not kept_id(folder):
-        with atomic_path(_id_file(folder)) as path:
+        with atomic_path(folder.wandb_id) as path:
             path.write_text(new, encoding="utf-8")
     return kept_id(folder)
 
 
 def kept_id(folder: RunFolder) -> str:
     """The id that was kept in a run's folder; "" if there is none."""
-    file = _id_file(folder)
+    file = folder.wandb_id
     return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
 
 
-def _id_file(folder: RunFolder) -> Path:
-    return folder.root / "wandb" / "id.txt"
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:4]
 
 
 def _name(config: Mapping[str, Any], choices: Mapping[str, Any], status: Status | None) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from csd_lab.compare.keys import differing_keys
-from csd_lab.compare.results import SECONDS, Metric, RunRecord, load_runs
+from csd_lab.compare.results import LOADER, SECONDS, Metric, RunRecord, load_runs
 from csd_lab.tracking.identity import PLOTS, SHEET, VIDEO, identity, shown
 
 CURVES = (
@@ -81,7 +81,7 @@ def logged_by(paths: Iterable[Path]) -> Logged:
 def _config(run: RunRecord) -> dict[str, Any]:
     """The run's resolved config; {} if there is none that can be read."""
     try:
-        content = yaml.safe_load(run.folder.config.read_text(encoding="utf-8"))
+        content = yaml.load(run.folder.config.read_text(encoding="utf-8"), LOADER)
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

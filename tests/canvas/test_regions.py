@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
 
 from csd_lab.canvas import (
     Box,
@@ -138,6 +139,63 @@ def test_overlapping_regions_share_and_the_background_is_the_rest() -> None:
     assert torch.equal(masks, masks[:, :1].expand(-1, 4, -1))
 
 
+def repeated(mask: Tensor, canvas: tuple[int, int], scale: int) -> Tensor:
+    """A mask of an image's pixels, its last row and column repeated, as means over latents."""
+    beyond = [scale * length - have for length, have in zip(canvas, mask.shape, strict=True)]
+    whole = pad(mask[None, None], (0, beyond[1], 0, beyond[0]), mode="replicate")
+    return avg_pool2d(whole, scale)[0, 0]
+
+
+@given(
+    st.integers(1, 50), st.integers(1, 50), st.sampled_from([1, 2, 8]), st.integers(1, 4), st.data()
+)
+@settings(max_examples=100, deadline=None)
+def test_regions_lie_on_the_image_and_go_on_beyond_it(
+    height: int, width: int, scale: int, latents: int, data: st.DataObject
+) -> None:
+    multiple = scale * latents
+    canvas = (-(-height // multiple) * latents, -(-width // multiple) * latents)
+    visible = (height / (scale * canvas[0]), width / (scale * canvas[1]))
+    rows, columns = (
+        sorted(data.draw(st.lists(st.integers(0, n), min_size=2, max_size=2, unique=True)))
+        for n in (height, width)
+    )
+    box = Box(rows[0] / height, columns[0] / width, rows[1] / height, columns[1] / width)
+    drawn = torch.rand(height, width, generator=torch.Generator().manual_seed(width))
+    for region, pixels in ((box, box.mask(height, width)), (Mask(drawn), drawn)):
+        found = region_masks([region], *canvas, visible=visible)[0]
+        torch.testing.assert_close(found, repeated(pixels, canvas, scale), rtol=0, atol=1e-5)
+
+
+def test_regions_of_a_photo_of_712_x_1000_on_a_canvas_of_768_x_1024() -> None:
+    photo = {"height": 96, "width": 128, "visible": (712 / 768, 1000 / 1024)}
+    drawn = torch.zeros(4, 10)
+    drawn[:, 5:] = 1
+    half = torch.tensor([0.0] * 62 + [0.5] + [1.0] * 65)  # from pixel 500 on
+    for right in (Box(left=0.5), Strip(1, 2), Mask(drawn)):
+        mask = region_masks([right], **photo)[0]
+        torch.testing.assert_close(mask, half.expand(96, -1))
+    soft = region_masks([Box(left=0.5)], **photo, transition=8)[0, 0]
+    torch.testing.assert_close(soft[:125], 1 - soft[:125].flip(0))  # a ramp about pixel 500
+    assert (soft[125:] == 1).all()
+    low = region_masks([Box(top=0.95)], **photo)[0]
+    expected = torch.tensor([0.0] * 84 + [0.45] + [1.0] * 11)
+    torch.testing.assert_close(low[:, 0], expected, rtol=0, atol=1e-6)
+    high = region_masks([Box(bottom=0.95, right=0.5)], **photo)[0]
+    torch.testing.assert_close(high, torch.outer(1 - expected, 1 - half), rtol=0, atol=1e-6)
+
+
+def test_a_ring_is_extended_at_its_lower_border_alone() -> None:
+    over = [Box(left=0.9, right=0.1)]
+    extended = region_masks(over, 96, 128, 8, wrap=True, visible=(712 / 768, 1.0))
+    assert torch.equal(extended, region_masks(over, 96, 128, 8, wrap=True))
+    torch.testing.assert_close(extended, extended.flip(2))
+    low = region_masks([Box(0.5, 0.9, 1, 0.1)], 96, 128, wrap=True, visible=(712 / 768, 1.0))[0]
+    expected = torch.outer(torch.tensor([0.0] * 44 + [0.5] + [1.0] * 51), low[-1])
+    torch.testing.assert_close(low, expected, rtol=0, atol=1e-6)
+    assert low[-1].sum().item() == pytest.approx(0.2 * 128, abs=1e-4)
+
+
 def test_without_regions_all_is_background() -> None:
     assert torch.equal(region_masks([], 3, 5), torch.ones(1, 3, 5))
 
@@ -161,6 +219,9 @@ def half(value: float) -> Tensor:
         (lambda: region_masks([], 8, 20, -1), "transition must be from 0 .* 8 latents; got -1"),
         (lambda: region_masks([], 8, 20, 9), "transition must be from 0 .* 8 latents; got 9"),
         (lambda: region_masks([Box(left=0.9, right=0.1)], 8, 8), "left must be less than right"),
+        (lambda: region_masks([], 8, 8, visible=(0, 1)), r"visible must be .* got \(0, 1\)"),
+        (lambda: region_masks([], 8, 8, visible=(1, 1.5)), r"at most 1, .* got \(1, 1\.5\)"),
+        (lambda: region_masks([], 8, 8, wrap=True, visible=(1, 0.5)), "1 along the width of a rin"),
     ],
 )
 def test_wrong_regions_are_refused(make, words: str) -> None:

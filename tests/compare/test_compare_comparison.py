@@ -1,6 +1,9 @@
 """Groups, and what is said of them, against an independent computation with pandas."""
 
+import itertools
+import json
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ from compare_runs import make_sweep
 from scipy import stats
 
 from csd_lab.compare import Comparison, load_runs, records_table
+from csd_lab.compare.tables import rules
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +67,52 @@ def test_differences_are_paired_by_scene_prompt_and_seed(runs):
     assert comparison.reference.label == "csd_edit"
     difference = comparison.difference(group(comparison, "dds"), "psnr_answer")
     assert difference[:3] == pytest.approx((-1.0, -1.0, -1.0))
-    assert difference[3:] == (4, 8)
+    assert difference[3:] == (4, 16)  # of the same kernel
     assert comparison.better(group(comparison, "dds"), "psnr_answer") == (0, 4)
     assert comparison.difference(group(comparison, "csd"), "psnr_answer").scenes == 3
     assert comparison.better(group(comparison, "csd"), "saturation") == (0, 0)
+
+
+def grid(maker, folder, left_out=()):
+    """Runs whose metric is the square of one of two settings, over two clips."""
+    for text, image, clip in itertools.product((3, 5), (1, 2), (1, 2)):
+        if (text, image) not in left_out:
+            root = maker.make(folder / f"{text}-{image}-{clip}", clip=clip)
+            config = root / "config.yaml"
+            guidance = f"\nguidance:\n  text: {text}\n  image: {image}\n"
+            config.write_text(config.read_text() + guidance)
+            results = json.loads((root / "metrics.json").read_text())
+            results["metrics"]["psnr_answer"] = image**2
+            (root / "metrics.json").write_text(json.dumps(results))
+    return load_runs(folder)
+
+
+def test_all_that_was_varied_is_grouped_by(maker, tmp_path):
+    comparison = Comparison(grid(maker, tmp_path))
+    assert comparison.by == ("guidance.text", "guidance.image")
+    assert comparison.pooled == ()
+    assert {g.label: comparison.estimate(g, "psnr_answer").mean for g in comparison.groups} == {
+        "3 · 1": 1.0, "3 · 2": 4.0, "5 · 1": 1.0, "5 · 2": 4.0,
+    }  # fmt: skip
+
+
+def test_what_was_varied_is_matched_where_groups_share_a_value(maker, tmp_path):
+    """A group that lacks some runs is neither better nor worse for it."""
+    comparison = Comparison(grid(maker, tmp_path, {(5, 2)}), by=["guidance.text"])
+    assert comparison.matched == ("prompt", "seed", "guidance.image")
+    other = next(g for g in comparison.groups if g is not comparison.reference)
+    assert comparison.difference(other, "psnr_answer")[:3] == (0.0, 0.0, 0.0)
+    assert comparison.pooled == ()
+
+
+def test_what_is_averaged_over_is_named(maker, tmp_path):
+    grid(maker, tmp_path)
+    for config in tmp_path.glob("5-*/config.yaml"):
+        config.write_text(re.sub(r"image: \d", "image: 3", config.read_text()))
+    comparison = Comparison(load_runs(tmp_path), by=["guidance.text"])
+    assert comparison.matched == ("prompt", "seed")
+    assert comparison.pooled == ("guidance.image",)
+    assert "averaged first (guidance.image too)" in rules(comparison)[0]
 
 
 def test_the_reference_differs_by_nothing_from_itself(runs):
@@ -77,8 +123,9 @@ def test_the_reference_differs_by_nothing_from_itself(runs):
 
 
 def test_what_is_grouped_by_need_not_match(runs):
-    assert Comparison(runs, by=["seed"]).matched == ("prompt",)
-    assert Comparison(runs, by=["data.seed"]).matched == ("prompt",)
+    parts = ("kernel", "method")
+    assert Comparison(runs, by=["seed"]).matched == ("prompt", *parts)
+    assert Comparison(runs, by=["data.seed"]).matched == ("prompt", *parts)
     assert Comparison(runs, unit=["seed"]).matched == ("prompt",)
 
 

@@ -217,6 +217,56 @@ def test_truncation_is_seen_before_decoding(
     assert isinstance(probe(path), MediaInfo)
 
 
+TRAILERS = {
+    "zeros": bytes(100),
+    "ones": b"\xff" * 100,
+    "too short": b"\0\0\0\3none",
+    "text": b"a line that some camera wrote",
+    "boxes": b"\0\0\0\x10free" + bytes(8) + b"\0\0\1\0skip",
+}
+
+
+@pytest.mark.parametrize("trailer", TRAILERS.values(), ids=TRAILERS)
+@pytest.mark.parametrize("name", ["first.mp4", "last.mp4", "a.mov"])
+def test_foreign_bytes_behind_a_video_are_ignored(
+    tmp_path: Path, whole: dict[str, bytes], name: str, trailer: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(whole[name])
+    frames = read_media(path).frames
+    path.write_bytes(whole[name] + trailer)
+    assert len(frames) == 4
+    assert torch.equal(read_media(path).frames, frames)
+    for place in range(len(whole[name]) // 2, len(whole[name]) - len(trailer), 97):
+        path.write_bytes(whole[name][:place] + trailer)
+        assert "damaged or cut short" in line(probe, path)
+
+
+def boxes(data: bytes) -> dict[int, tuple[bytes, int]]:
+    """Name and end of each box by where it starts."""
+    found, start = {}, 0
+    while start < len(data):
+        end = start + int.from_bytes(data[start : start + 4], "big")
+        found[start] = data[start + 4 : start + 8], end
+        start = end
+    return found
+
+
+def test_fragments_that_are_cut_short(tmp_path: Path) -> None:
+    flags = "frag_every_frame+empty_moov+dash"
+    path = encode(tmp_path / "a.mp4", moving(4), "libx264", movflags=flags)
+    data = path.read_bytes()
+    found = boxes(data)
+    assert [name for name, _ in found.values()].count(b"moof") == 4
+    for start, (name, end) in found.items():
+        for place in {start + 8, (start + end) // 2, end - 1}:
+            path.write_bytes(data[:place])
+            if name == b"mfra":  # an index that players can do without
+                assert len(read_media(path).frames) == 4
+            else:
+                assert "cut short" in line(probe, path), (name, place)
+
+
 def test_a_cut_jpeg_is_refused_even_where_pillow_was_told_to_forgive(
     tmp_path: Path, whole: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

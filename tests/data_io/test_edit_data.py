@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from small_media import moving, save_images
+from small_media import encode, keep_first, moving, save_images
 from torch import Tensor, nn
 
 from csd_lab import world
 from csd_lab.data import EditData, MediaError, VideoFile, WorldClip, write_video
+from csd_lab.data.media import probe
 
 
 class Recorder(pl.LightningModule):
@@ -137,6 +138,38 @@ def test_an_exact_answer_is_part_of_the_task(tmp_path: Path) -> None:
         VideoFile(tmp_path / "f", "x", target=tmp_path / "answer" / "0.png")
     with pytest.raises(MediaError, match="does not exist"):
         VideoFile(tmp_path / "f", "x", target=tmp_path / "nothing")
+
+
+def test_frames_that_an_edit_list_hides_do_not_count(tmp_path: Path) -> None:
+    exact = encode(tmp_path / "exact.mp4", 1 - moving(30)[:20], "libx264", 10)
+    long = encode(tmp_path / "long.mp4", 1 - moving(30), "libx264", 10)
+    path = keep_first(encode(tmp_path / "clip.mp4", moving(30), "libx264", 10), 2.0)
+    assert probe(path).frames == 30
+    task = VideoFile(path, "x", target=exact, batch_size=20).task
+    assert task.targets is not None
+    assert task.source.shape == task.targets[0].shape == (20, 3, 48, 64)
+    assert (1 - task.targets[0] - task.source).abs().mean() < 0.03
+    with pytest.raises(ValueError, match="clip's 20 frames of 64 x 48, got 30 frames of 64 x 48;"):
+        VideoFile(path, "x", target=long).read()
+    with pytest.raises(ValueError, match=r"batch_size must be at most .* 20 frames, .* 25"):
+        VideoFile(path, "x", batch_size=25).read()
+    images = save_images(tmp_path / "f", 1 - moving(30)[:20], [f"{i}.png" for i in range(20)])
+    assert VideoFile(path, "x", target=images).task.targets is not None
+
+
+def test_a_target_of_another_size_is_told_by_the_constructor(tmp_path: Path, file: Path) -> None:
+    for name, codec in {"a.mp4": "libx264", "a.webm": "libvpx-vp9"}.items():
+        target = encode(tmp_path / name, moving(7, 32, 44), codec)
+        with pytest.raises(ValueError, match="clip's frames of 44 x 30, got frames of 44 x 32;"):
+            VideoFile(file, "x", target=target)
+
+
+def test_batches_of_frames_in_fragments(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    encode(path, moving(10), "libx264", movflags="frag_every_frame")
+    assert len(next(iter(VideoFile(path, "x", batch_size=9).train_dataloader()))) == 9
+    with pytest.raises(ValueError, match="at most the clip's 10 frames"):
+        VideoFile(path, "x", batch_size=11).read()
 
 
 def test_bad_files_are_told_by_the_constructor(tmp_path: Path, file: Path) -> None:

@@ -1,5 +1,6 @@
 """What is read equals what was written, whatever container, size, depth or rotation."""
 
+import logging
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -128,6 +129,59 @@ def test_rotation_tag_is_applied(tmp_path: Path, clip: Tensor) -> None:
         assert (probe(path).height, probe(path).width) == tuple(turned.shape[2:])
 
 
+@pytest.mark.parametrize(("transfer", "name"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG")])
+def test_hdr_is_read_as_it_is_and_told_once(
+    tmp_path: Path, clip: Tensor, caplog: pytest.LogCaptureFixture, transfer: str, name: str
+) -> None:
+    tags = {"colorspace": "bt2020nc", "color_primaries": "bt2020", "qp": "0"}  # lossless
+    plain = encode(tmp_path / "sdr.mov", clip, "libx264", color_trc="bt709", **tags)
+    path = encode(tmp_path / "x.mov", clip, "libx264", color_trc=transfer, **tags)
+    with caplog.at_level(logging.WARNING):
+        expected = read_media(plain).frames
+        assert caplog.messages == []
+        assert torch.equal(read_media(path).frames, expected)
+    assert caplog.messages == [
+        f"'{path}' is HDR ({name}), which is read as it is, flat and dark; convert it to SDR first."
+    ]
+
+
+def clear(clip: Tensor) -> Tensor:
+    """The clip with opacity, (F, 4, H, W): none on the left, all on the right."""
+    opacity = torch.linspace(0, 1, clip.shape[-1]).expand_as(clip[:, :1])
+    return torch.cat([clip, opacity], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout"), [("qtrle", "argb"), ("png", "rgba"), ("prores_ks", "yuva444p10le")]
+)
+def test_transparent_video_is_laid_over_white(
+    tmp_path: Path, clip: Tensor, codec: str, layout: str
+) -> None:
+    frames = clear(clip)
+    expected = frames[:, :3] * frames[:, 3:] + 1 - frames[:, 3:]
+    path = encode(tmp_path / "a.mov", frames, codec, layout=layout)
+    media = read_media(path)
+    assert error(media.frames, expected) < (0.02 if codec == "prores_ks" else BIT)
+    assert (media.frames[..., 0] - 1).abs().max() < BIT
+    assert (probe(path).height, probe(path).width) == (48, 64)
+    if codec != "prores_ks":
+        write_image(tmp_path / "still.png", frames[3])
+        assert torch.equal(read_media(tmp_path / "still.png").frames[0], media.frames[3])
+
+
+def test_opaque_video_with_opacity_keeps_its_colours(tmp_path: Path, clip: Tensor) -> None:
+    frames = torch.cat([clip, torch.ones_like(clip[:, :1])], dim=1)
+    path = encode(tmp_path / "a.mov", frames, "qtrle", layout="argb")
+    plain = encode(tmp_path / "b.mov", clip, "qtrle", layout="rgb24")
+    assert torch.equal(read_media(path).frames, read_media(plain).frames)
+
+
+def test_filling_of_an_uncompressed_avi_is_no_opacity(tmp_path: Path, clip: Tensor) -> None:
+    frames = torch.cat([clip, torch.zeros_like(clip[:, :1])], dim=1)
+    path = encode(tmp_path / "a.avi", frames, "rawvideo", layout="bgra")
+    assert (read_media(path).frames - clip).abs().max() <= 0.51 * BIT
+
+
 def test_variable_rate_keeps_each_frame_once_and_the_duration(tmp_path: Path) -> None:
     frames = moving(5)
     path = encode(tmp_path / "a.mp4", frames, "libx264", times=[0, 100, 150, 700, 800])
@@ -144,6 +198,17 @@ def test_part_of_a_video(tmp_path: Path) -> None:
     assert part.fps == pytest.approx(2.0)
     assert len(read_media(path, max_frames=100).frames) == 20
     assert len(read_media(path, max_frames=1).frames) == 1
+
+
+def test_frames_in_fragments_count(tmp_path: Path) -> None:
+    flags = "frag_every_frame"
+    path = encode(tmp_path / "a.mp4", moving(10), "libx264", movflags=flags)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].frames == 1
+    assert probe(path).frames is None
+    whole = read_media(path).frames
+    assert len(whole) == 10
+    assert torch.equal(read_media(path, start=7).frames, whole[7:])
 
 
 def test_folder_in_natural_order(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ import pytest
 import torch
 from metric_cases import MEAN, RESNET, STD, frames, settings
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.functional import interpolate
 
 from csd_lab.metrics import OpenClip
 from csd_lab.metrics.encoders import _wants_quick_gelu, backbone_tag
@@ -72,6 +74,26 @@ def test_a_long_text_is_cut_and_the_batch_size_changes_nothing(clip_folder: Path
     images = frames(5, 2)
     torch.testing.assert_close(small.texts(texts), large.texts(texts), atol=1e-5, rtol=0)
     torch.testing.assert_close(small.images(images), large.images(images), atol=1e-4, rtol=0)
+
+
+def test_large_images_are_resized_few_at_once_and_encoded_together(
+    encoder: OpenClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resized: list[int] = []
+    encoded: list[int] = []
+
+    def counted(images: Tensor, **options: object) -> Tensor:
+        resized.append(len(images))
+        return interpolate(images, **options)
+
+    images = frames(5, 2, 90)
+    expected = encoder.images(images)
+    monkeypatch.setattr("csd_lab.metrics.encoders.interpolate", counted)
+    monkeypatch.setattr("csd_lab.metrics.base.PIXELS_AT_ONCE", 2 * 90 * 90)
+    hook = encoder.model.visual.register_forward_hook(lambda *io: encoded.append(len(io[2])))
+    assert torch.equal(encoder.images(images), expected)
+    hook.remove()
+    assert (resized, encoded) == ([2, 2, 1], [5])
 
 
 def test_remembering_encodes_a_tensor_once_and_forgets(encoder: OpenClip) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from metric_cases import frames, many_answers, one_answer
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from csd_lab.metrics import (
     Agreement,
@@ -78,6 +79,23 @@ def test_ssim_takes_frames_as_small_as_its_window_and_no_smaller() -> None:
     assert SsimTarget().applies_to(smallest)
     assert frame_ssim(smallest.edited, smallest.task.targets[0]).isfinite().all()
     assert SsimTarget().missing(one_answer(size=10)) == "needs frames of at least 11 x 11 pixels"
+
+
+def test_ssim_of_a_clip_is_that_of_frames_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def counted(edited: Tensor, target: Tensor, **options: object) -> object:
+        taken.append(len(edited))
+        return structural_similarity_index_measure(edited, target, **options)
+
+    monkeypatch.setattr("csd_lab.metrics.fidelity.structural_similarity_index_measure", counted)
+    edited, target = frames(5, 0, 40), frames(5, 1, 40)
+    found = frame_ssim(edited, target)
+    assert taken == [1] * 5
+    _, whole = structural_similarity_index_measure(
+        edited, target, data_range=1.0, sigma=1.5, reduction="none", return_full_image=True
+    )
+    assert torch.equal(found, whole[..., 5:-5, 5:-5].mean((1, 2, 3)))
 
 
 def test_a_known_level_of_error_has_its_psnr() -> None:

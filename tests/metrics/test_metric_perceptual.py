@@ -18,6 +18,7 @@ from csd_lab.metrics import (
     OpenClip,
     perceptual_distance,
 )
+from csd_lab.metrics.base import images_at_once
 from csd_lab.metrics.perceptual import PerceptualDistance, embedding, unit_difference
 
 pytestmark = pytest.mark.filterwarnings(
@@ -94,6 +95,39 @@ def test_equal_images_are_at_0_and_the_distance_is_symmetric(encoder: OpenClip) 
     assert (distance(a, b) <= 10).all()
     whole = ClipFeatureDistance(encoder, max_batch=64)
     torch.testing.assert_close(distance(a, b), whole(a, b), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "expected"),
+    [
+        ((64, 64), 16, 16),
+        ((512, 512), 16, 16),
+        ((1024, 1024), 16, 4),
+        ((1080, 1920), 16, 2),
+        ((2048, 8192), 16, 1),
+        ((1024, 1024), 2, 2),
+    ],
+)
+def test_large_images_are_taken_fewer_at_once(
+    size: tuple[int, int], most: int, expected: int
+) -> None:
+    assert images_at_once(torch.empty(1, 3, *size, device="meta"), most) == expected
+
+
+def test_how_many_are_taken_at_once_changes_nothing(
+    encoder: OpenClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distance, a, b = ClipFeatureDistance(encoder), frames(5, 0, 48), frames(5, 1, 48)
+    whole, rows = distance(a, b), distance.embed(a)
+    taken: list[int] = []
+    stage = encoder.model.visual.layer1
+    hook = stage.register_forward_hook(lambda *io: taken.append(len(io[2])))
+    monkeypatch.setattr("csd_lab.metrics.base.PIXELS_AT_ONCE", 2 * 48 * 48)
+    torch.testing.assert_close(distance(a, b), whole, rtol=1e-5, atol=1e-6)
+    assert taken == [2, 2, 2, 2, 1, 1]  # of each pair both
+    torch.testing.assert_close(distance.embed(a), rows, rtol=1e-4, atol=1e-5)
+    assert taken[6:] == [2, 2, 1]
+    hook.remove()
 
 
 @pytest.mark.parametrize("net", ["tiny", "alex", "vgg", "squeeze"])

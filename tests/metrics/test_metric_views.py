@@ -1,6 +1,7 @@
 """Metrics of consistency between views against their formulas written out in numpy."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ def test_warped_metrics_are_their_formulas(encoder: OpenClip) -> None:
     assert metric.name == "warped_lpips_local_random_rn"
     np.testing.assert_allclose(metric.per_frame(artefact), lpips, rtol=1e-3, atol=1e-6)
     assert float(metric.value(artefact)) == pytest.approx(np.mean(lpips), rel=1e-3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="two devices are needed")
+def test_the_network_may_be_on_another_device_than_the_metric(clip_folder: Path) -> None:
+    here, there = (
+        WarpedLpips(ClipFeatureDistance(OpenClip(f"local-dir:{clip_folder}", device=device)))
+        for device in ("cpu", "cuda")
+    )
+    artefact = one_answer()
+    assert there.device.type == "cpu"
+    torch.testing.assert_close(
+        there.per_frame(artefact), here.per_frame(artefact), rtol=1e-2, atol=1e-3
+    )
 
 
 def test_views_that_follow_their_flow_are_consistent_and_no_others(encoder: OpenClip) -> None:

@@ -150,6 +150,18 @@ def test_intra_lpips_of_many_crops_takes_16_spread_over_them(encoder: OpenClip) 
     torch.testing.assert_close(IntraLpips(distance).value(artefact), expected)
 
 
+def test_intra_lpips_copies_a_few_pairs_at_a_time(
+    encoder: OpenClip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distance, artefact = ClipFeatureDistance(encoder), large(one_answer(0, count=5))
+    expected = IntraLpips(distance).value(artefact)
+    taken: list[int] = []
+    distance.register_forward_pre_hook(lambda _, pair: taken.append(len(pair[0])))
+    monkeypatch.setattr("csd_lab.metrics.base.PIXELS_AT_ONCE", 3 * SIDE * SIDE)
+    torch.testing.assert_close(IntraLpips(distance).value(artefact), expected, rtol=1e-5, atol=1e-6)
+    assert taken == [3, 3, 3, 1]
+
+
 def written_out(
     change: np.ndarray, source: np.ndarray, columns: set[int], reach: int, wrap: bool
 ) -> float:

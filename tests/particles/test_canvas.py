@@ -1,13 +1,18 @@
 """Facts of the canvas modality: windows, regions and rings, with exact priors."""
 
+from functools import partial
+
 import pytest
 import pytorch_lightning as pl
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from small_fits import fit
 
+from csd_lab.build import particles_of
 from csd_lab.canvas import Box, Mask, PromptedRegion, Strip
+from csd_lab.data import ImageFile, write_image
 from csd_lab.distill import (
     RBF,
     Bandwidth,
@@ -282,6 +287,29 @@ def test_a_text_for_the_rest_is_followed_there_whatever_is_to_be_kept():
     expected = fitted(canvas(image, "bright", **options))
     found = fitted(canvas(image, "bright", keep=True, **options))
     assert torch.equal(expected.latents, found.latents)
+
+
+def test_what_is_kept_of_an_extended_image_is_what_no_region_covers(tmp_path):
+    """An image of 6 x 20 pixels, 8 x 24 with what it is extended by; the middle is column 10."""
+    write_image(tmp_path / "a.png", picture(6, 20)[0])
+    regions = [PromptedRegion("dark", Box(left=0.5))]
+    data = ImageFile(tmp_path / "a.png", None, regions=regions)
+    prior = mixture(image_noise=0.5)
+    prior.size_multiple = 8
+    make = canvas(
+        None,
+        cls=lambda *_, **parts: partial(CanvasParticles, **parts),
+        edit=True,
+        regions=regions,
+        keep=True,
+    )
+    config = {"regions": [{}], "prompt": None, "trainer": {"max_steps": 3}}
+    module = particles_of(OmegaConf.create(config), data, prior, make)
+    expected = torch.tensor([0.0] * 10 + [1.0] * 14)
+    torch.testing.assert_close(module.masks[0], expected.expand(8, -1))
+    moved = (data.restore(fitted(module, 3).export()) - data.task.source)[0].abs()
+    assert not moved[..., :10].any()
+    assert moved[..., 10:].amin(dim=(0, 1)).min() > 0
 
 
 def test_a_prompt_is_evaluated_where_it_has_a_share_alone():

@@ -39,6 +39,22 @@ def edit(file: Path, **changes) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
 
+def test_weights_that_are_there_in_half_precision_alone_are_taken(folder):
+    """As diffusers' save_pretrained(variant="fp16") writes them."""
+    whole = InstructPix2Pix(folder, dtype="float32")
+    for part, stem in pipeline_folder.WEIGHTS.items():
+        file = folder / part / f"{stem}.safetensors"
+        state = {name: value.half() for name, value in load_file(file).items()}
+        save_file(state, file.with_suffix(".fp16.safetensors"), metadata={"format": "pt"})
+        file.unlink()
+    half = InstructPix2Pix(folder, dtype="float32")
+    for name, value in half.unet.state_dict().items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, whole.unet.state_dict()[name].half().float())
+    (folder / "vae" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"x")
+    assert "vae/diffusion_pytorch_model.fp16.safetensors is broken" in message(folder)
+
+
 @pytest.mark.usefixtures("no_network_is_loaded")
 class TestRefusedBeforeLoading:
     @pytest.mark.parametrize(

@@ -41,6 +41,10 @@ def test_quoted_text_comes_back_as_it_was(text):
 def test_a_path_of_data_implies_reading_a_file():
     assert prepare(["data.path=a clip, (1).mp4"]) == ["data=file", "data.path='a clip, (1).mp4'"]
     assert prepare(["data=file", "data.path=x"]) == ["data=file", "data.path='x'"]
+    assert prepare(["-m", "data.path=a.png,b.jpg"])[1] == "data=image"
+    assert prepare(["-m", "data.path=a.mp4,b.mp4"])[1] == "data=file"
+    with pytest.raises(ValueError, match="media of one kind in a sweep, got file and image"):
+        prepare(["-m", "data.path=a.mp4,b.jpg"])
     assert prepare(["data.path=a.JPG"]) == ["data=image", "data.path='a.JPG'"]
     assert prepare(["data.path='a b.tif'"]) == ["data=image", "data.path='a b.tif'"]
 

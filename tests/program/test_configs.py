@@ -11,6 +11,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.cli import config_folder
+from csd_lab.build import build
+from csd_lab.run_folder import RunFolder
 from csd_lab.settings import about_captions
 
 CHOICES = sorted(
@@ -95,6 +97,21 @@ def test_the_defaults_resolve():
 def test_a_mistyped_key_is_refused():
     with pytest.raises(ConfigCompositionException):
         composed("kernel.bandwith.scale=2")
+
+
+@pytest.mark.parametrize("modality", ["video", "scene"])
+@pytest.mark.parametrize("told", ["", "a grey place"])
+def test_the_sources_own_estimate_is_under_its_caption(tmp_path, modality, told):
+    small = ("data.frames=2",)
+    if modality == "scene":
+        small = ("data=world_scene", "data.count=2", "data.held_out=1", "data.views=2")
+    text = (f"modality.source_prompt={told}",) if told else ()
+    config = composed("prior=embedded_text", "method=dds", *small, *text)
+    data, module, _ = build(config, RunFolder(tmp_path))
+    assert data.task.source_caption
+    expected = told or data.task.source_caption
+    texts = module.source_prompt if modality == "video" else module.texts[1]
+    assert texts == expected
 
 
 @pytest.mark.parametrize("method", ["prompt_to_prompt", "csd_edit"])

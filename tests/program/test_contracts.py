@@ -105,11 +105,24 @@ def test_a_method_runs_and_its_result_is_finite(csd_lab, tmp_path, method):
     assert latents.isfinite().all()
 
 
+def test_one_particle_takes_the_same_steps_with_and_without_a_kernel(csd_lab, tmp_path):
+    """One learning rate serves any number of particles."""
+    steps = ("method.timesteps.high=501", "method.timesteps.final=501")
+    run = ("prior=colours", "guidance=classifier_free", "data.size=16", "data.frames=1")
+    latents = []
+    for method in (("method=csd_edit",), ("method=dds", *steps)):
+        folder = tmp_path / method[0]
+        more = ("metrics=pixels", "trainer.max_steps=3", f"hydra.run.dir={folder}")
+        assert csd_lab(*method, *run, *more).code == 0
+        state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+        latents.append(state["state_dict"]["latents"])
+    torch.testing.assert_close(*latents)
+
+
 def test_particles_held_to_their_sources_can_share_scores(csd_lab, tmp_path):
-    residual = "method.distiller.residual._target_=csd_lab.distill.PosteriorResidual"
     run = ("prior=colours", "guidance=classifier_free", "data.size=16", "metrics=pixels")
     steps = ("trainer.max_steps=3", "hydra.run.dir=run")
-    outcome = csd_lab("method=csd_edit", residual, *run, *steps)
+    outcome = csd_lab("method=csd_pds", *run, *steps)
     assert outcome.code == 0, outcome.err
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").open()))
     assert all(float(row["repulsion_norm"]) > 0 for row in rows)

@@ -117,6 +117,29 @@ def test_a_finished_run_is_not_done_again(csd_lab):
     assert "finished" in outcome.out
 
 
+def test_a_finished_run_that_lost_a_file_is_told_to_start_anew(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    (tmp_path / "a" / "edited.mp4").unlink()
+    outcome = csd_lab("resume=a")
+    assert outcome.code == 2
+    assert "was done, and its edited.mp4 is missing; start it anew" in outcome.err
+
+
+def test_a_new_run_takes_nothing_in_its_folder_for_its_own(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    folder = RunFolder(tmp_path / "a")
+    (folder.root / "notes.txt").touch()
+    assert folder.results.is_file()
+    without = ("callbacks.evaluate=null", "callbacks.media=null")
+    outcome = csd_lab(*LIGHT, *without, "trainer.max_steps=1", "hydra.run.dir=a")
+    assert outcome.code == 0, outcome.err
+    assert not folder.results.exists()
+    assert not folder.edited.exists()
+    assert "psnr" not in outcome.out
+    assert len(folder.steps.read_text().splitlines()) == 2
+    assert (folder.root / "notes.txt").exists()
+
+
 def test_wandb_needs_no_login(csd_lab, tmp_path, monkeypatch):
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)

@@ -210,8 +210,9 @@ def test_retry_and_prune(tmp_path, monkeypatch):
     process = holder(folder.job("e"))
     assert [path.name for path in folder.prune([State.FAILED, State.RUNNING])] == ["b", "d"]
     assert [path.name for path in folder.prune([], keep=["a", "b"])] == ["c", "d"]
-    assert not folder.delete(folder.job("e").root)
-    assert folder.delete(folder.job("d").root)
+    assert not folder.delete(folder.job("e").root, [State.RUNNING])
+    assert not folder.delete(folder.job("a").root, [State.WAITING])  # done since it was asked
+    assert folder.delete(folder.job("d").root, [State.FAILED])
     assert [job.root.name for job in folder.retry()] == ["b"]
     states = {job.root.name: status.state for job, status in folder.jobs()}
     assert states == {

@@ -140,17 +140,21 @@ def test_a_job_whose_settings_are_refused_is_one_that_failed(sweep, folder, tmp_
     assert states(folder) == [State.DONE] * 2
 
 
-def test_a_job_goes_on_from_its_checkpoint(sweep, folder):
-    """What an interrupted job has done is not done again."""
+def test_a_job_that_lost_an_output_is_done_over(sweep, folder):
+    """Its checkpoint is that of the last step, from which there is nothing to go on with."""
     command = ("trainer.max_steps=6", "callbacks.checkpoint.every=3", "seed=0")
     assert sweep(*command).code == 0
     ((job, status),) = folder.jobs()
     whole = latents(job)
     rows = job.files.steps.read_text()
-    job.files.results.unlink()  # an output is gone: the job is interrupted
+    results = job.files.results.read_text()
+    job.files.results.unlink()
+    ((job, status),) = folder.jobs()
+    assert status.state is State.INTERRUPTED
     assert sweep(*command).code == 0
     ((job, status),) = folder.jobs()
-    assert status.attempts == 2
+    assert (status.state, status.attempts) == (State.DONE, 2)
+    assert job.files.results.read_text() == results
     assert torch.equal(latents(job), whole)
     assert job.files.steps.read_text() == rows
 

@@ -1,12 +1,14 @@
 """What a sweep looks like."""
 
+import errno
 import io
+import os
 
 from rich.console import Console
 
 from csd_lab.sweep import Ending, JobFolder, Progress, State, Status
 from csd_lab.sweep.progress import read_progress, write_progress
-from csd_lab.sweep.table import Row, differing, duration, summary, table_of, time_left
+from csd_lab.sweep.table import Row, differing, duration, row_of, summary, table_of, time_left
 from csd_lab.sweep.watch import Watch
 
 
@@ -103,6 +105,31 @@ def test_what_happens_is_told_once(tmp_path):
     ]
     assert "it broke" in lines[-1]
     assert str(jobs[1].root) in lines[-1]
+
+
+def test_a_job_that_goes_on_has_no_final_figures_yet(tmp_path):
+    job = JobFolder(tmp_path)
+    job.files.results.write_text('{"metrics": {"psnr": 1.0}}')
+    assert row_of(job, Status(State.DONE)).metrics == {"psnr": 1.0}
+    assert row_of(job, Status(State.RUNNING)).metrics == {}
+
+
+def test_a_job_that_cannot_be_read_is_looked_at_later(tmp_path, monkeypatch):
+    job = JobFolder(tmp_path / "a")
+    with job.attempt() as attempt:
+        attempt.begin("a")
+        attempt.end(Ending(0))
+    watch = Watch([job], Console(file=io.StringIO()))
+    with monkeypatch.context() as patch:
+        patch.setattr(JobFolder, "status", broken)
+        watch.look()
+        assert watch.rows == []
+    watch.look()
+    assert [row.status.state for row in watch.rows] == [State.DONE]
+
+
+def broken(job):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def test_progress_is_read_as_it_was_written(tmp_path):

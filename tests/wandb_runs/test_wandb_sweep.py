@@ -18,7 +18,7 @@ def test_each_job_is_one_run_of_its_own(jobs):
     assert all(len(job.parts) == 1 for job in jobs.values())
     for (method, _), job in jobs.items():
         run = job.parts[0].run
-        assert run["run_id"] == job.folder.root.name
+        assert run["run_id"].startswith(f"{job.folder.root.name}-")
         assert run["run_group"] == "three"
         assert run["job_type"] == method
         assert run["project"] == "csd_lab"
@@ -93,7 +93,8 @@ def test_a_failed_job_goes_on_as_the_same_run(sweep, jobs):
     )
     assert done.returncode == 1, done.stderr
     first, second = parts(before.folder.root)
-    assert first.run["run_id"] == second.run["run_id"] == before.folder.root.name
+    assert first.run["run_id"] == second.run["run_id"]
+    assert first.run["run_id"].startswith(f"{before.folder.root.name}-")
     assert second.run["resume"]
     assert second.exit_code == 1
     said = before.folder.output.read_text()

@@ -31,10 +31,40 @@ const grouped = (runs, by) => {
 
 const familyOf = (name) => [name, ...data.keys[keyPlace.get(name)].family];
 
+/** Whether runs differ in a setting that agree in all of some others. */
+const varies = (name, given) => {
+  const seen = new Map(), place = keyPlace.get(name);
+  return everyRun.some((run) => {
+    const cells = cellsOf(run, given).join(","), cell = data.runs[run].cells[place];
+    if (!seen.has(cells)) seen.set(cells, cell);
+    return seen.get(cells) !== cell;
+  });
+};
+
+/** Whether all groups have runs of one value of a setting. */
+const isShared = (name) => {
+  const values = new Map();
+  for (const run of everyRun) {
+    const cells = cellsOf(run, chosen.by).join(",");
+    values.set(cells, (values.get(cells) ?? new Set()).add(data.runs[run].cells[keyPlace.get(name)]));
+  }
+  const [first, ...rest] = values.values();
+  return [...first].some((cell) => rest.every((each) => each.has(cell)));
+};
+
 /** Settings in which two runs of one scene must agree to be compared. */
-const matchedNames = () => data.matched.filter((name) => (
-  !familyOf(name).some((member) => chosen.by.includes(member) || chosen.unit.includes(member))
-));
+const matchedNames = () => {
+  const told = [...chosen.by, ...chosen.unit];
+  const always = data.matched.filter((name) => !familyOf(name).some((member) => told.includes(member)));
+  const others = data.keys.map((key) => key.name).filter((name) => !data.matched.includes(name));
+  return [...always, ...others.filter((name) => varies(name, [...told, ...always]) && isShared(name))];
+};
+
+/** Settings that differ between runs of a group that nothing tells apart: averaged over. */
+const pooledNames = (matched) => {
+  const given = [...chosen.by, ...chosen.unit, ...matched];
+  return data.keys.map((key) => key.name).filter((name) => varies(name, given));
+};
 
 const preferredGroup = (groups) => {
   const finished = groups.filter((g) => g.runs.length);
@@ -462,7 +492,8 @@ const renderControls = () => {
   byId("count").textContent = `${plural(view.runs.length, "run")}${view.runs.length < everyRun.length ? ` of ${everyRun.length}` : ""}, ${plural(view.groups.length, "group")}`;
   const unit = chosen.unit.join(" and ") || "no setting says which";
   const pairs = view.matched.length ? ` of the same ${view.matched.join(" and ")}` : "";
-  byId("rules").textContent = `Means are over scenes (${unit}) with Student's 95 % interval: all runs of a scene are averaged first, since only scenes are independent. Differences are to ${view.reference.label}, between runs of one scene${pairs}, with a 95 % bootstrap interval over scenes (${data.resamples} resamples, expanded percentile); they are not corrected for their number.`;
+  const pooled = view.pooled.length ? ` (${view.pooled.join(", ")} too)` : "";
+  byId("rules").textContent = `Means are over scenes (${unit}) with Student's 95 % interval: all runs of a scene are averaged first${pooled}, since only scenes are independent. Differences are to ${view.reference.label}, between runs of one scene${pairs}, with a 95 % bootstrap interval over scenes (${data.resamples} resamples, expanded percentile); they are not corrected for their number.`;
 };
 
 const regroup = () => {
@@ -473,7 +504,8 @@ const regroup = () => {
   if (!kept.length) byId("complaint").textContent = "No run fits the filter; all are shown.";
   const groups = grouped(runs, chosen.by).map((g) => ({ ...g, place: placed.get(g.cells.join(",")) }));
   const reference = groups.find((g) => g.label === chosen.reference) ?? preferredGroup(groups);
-  view = { runs, groups, reference, matched: matchedNames() };
+  const matched = matchedNames();
+  view = { runs, groups, reference, matched, pooled: pooledNames(matched) };
 };
 
 const render = () => keepFocus(() => {

@@ -119,9 +119,7 @@ class LocalLauncher(Launcher):
         def start(overrides: Sequence[str], index: int, place: Place) -> Worker:
             threads = slots.threads(place) if own_threads else None
             call = (self.hydra_context, self.config, list(overrides), index, self.task_function)
-            variables = dict(os.environ)
-            if place.devices:
-                variables["CUDA_VISIBLE_DEVICES"] = ",".join(place.devices)
+            variables = os.environ | {"CUDA_VISIBLE_DEVICES": ",".join(place.devices)}
             return Worker(context, execute, *call, instances, threads, environment=variables)
 
         dispatch = Dispatch(slots, start, self.demand, self.halted)
@@ -195,15 +193,17 @@ class Dispatch:
         wanted: Demand | None = None
         with self._passing_on_signals():
             while self._running or waiting:
-                while waiting and not self._received and not self.halted(results):
+                while waiting and not self.halted(results):
                     overrides = job_overrides[waiting[0]]
                     wanted = wanted or self.demand(overrides)
                     place = self.slots.take(wanted.devices, wanted.on_cpu)
-                    if place is None:
+                    if place is None or self._received:
                         break
                     worker = self.start(overrides, first + waiting[0], place)
                     self._running[waiting.pop(0)] = Running(worker, wanted, place)
                     wanted = None
+                    if self._received:  # while it started
+                        worker.send_signal(self._received)
                 if not self._running:
                     break
                 for index in self._ended():

@@ -182,9 +182,12 @@ def own_console() -> Console:
     stream = sys.__stdout__
     if stream is None or sys.stdout is not stream:
         return Console(file=sys.stdout)
-    return Console(file=os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding))
+    own = os.fdopen(
+        os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors
+    )
+    return Console(file=own)
 
 
 def go_on(command: Sequence[str]) -> str:
     """The command, to be typed again."""
-    return shlex.join([Path(command[0]).name, *command[1:]])
+    return shlex.join(["csd-lab", *command[1:]])
