@@ -205,10 +205,11 @@ def check_canvas(config: DictConfig, make: partial[EditModule], data: EditData) 
     Raises:
         ValueError: if regions are given of something else, or a switch is neither on nor off.
     """
-    if config.regions and not isinstance(data, CanvasData):
+    on_canvas = make.func is CanvasParticles and isinstance(data, CanvasData)
+    if config.regions and not on_canvas:
         raise ValueError(
-            "regions must be null but for one image, on which they lie: data.path=<an image> or "
-            "data=world_panorama."
+            "regions must be null but for one image and its windows, on which they lie: "
+            "data.path=<an image> or data=world_panorama, with modality=image or panorama."
         )
     for name in ("shift", "keep"):
         if name in make.keywords:

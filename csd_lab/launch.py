@@ -1,6 +1,5 @@
 """From a composed config to a finished run folder, in this process or in several."""
 
-import json
 import logging
 import os
 import shlex
@@ -24,6 +23,7 @@ from csd_lab.callbacks import (
     GracefulStop,
     finish_abandoned_wandb,
     finish_wandb,
+    results_after,
     write_page,
 )
 from csd_lab.data import EditData
@@ -263,8 +263,7 @@ def tell(
 ) -> None:
     """Write the page and tell where it is and how to go on, after so many steps of so many."""
     write_page(folder, status, *steps, task, facts, message)
-    if folder.results.is_file():
-        metrics = json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]
+    if metrics := results_after(folder, steps[0]).get("metrics"):
         shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
         Console().print(table_of("metric", shown))
     if status == "interrupted":

@@ -4,7 +4,7 @@ from csd_lab.callbacks.atomic_checkpoints import AtomicCheckpoints
 from csd_lab.callbacks.checkpoint import GracefulStop, LastCheckpoint
 from csd_lab.callbacks.csv_log import CsvLog
 from csd_lab.callbacks.diagnostics import KernelDiagnostics
-from csd_lab.callbacks.evaluate import Evaluate
+from csd_lab.callbacks.evaluate import Evaluate, results_after
 from csd_lab.callbacks.guard import NonFiniteGradientError, NonFiniteGuard
 from csd_lab.callbacks.media import Preview, WriteMedia
 from csd_lab.callbacks.page import write_page
@@ -38,5 +38,6 @@ __all__ = [
     "WriteScene",
     "finish_abandoned_wandb",
     "finish_wandb",
+    "results_after",
     "write_page",
 ]

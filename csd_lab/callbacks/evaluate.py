@@ -2,7 +2,7 @@
 
 import json
 import math
-from typing import final
+from typing import Any, final
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -59,6 +59,14 @@ class Evaluate(pl.Callback):
         }
         with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
             path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def results_after(folder: RunFolder, step: int) -> dict[str, Any]:
+    """What metrics.json says; {} if there is none, or it is of a former attempt's other steps."""
+    if not folder.results.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(folder.results.read_text(encoding="utf-8"))
+    return content if content["steps"] == step else {}
 
 
 def note(metric: ArtefactMetric) -> dict[str, str | bool | None]:

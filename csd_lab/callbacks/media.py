@@ -106,6 +106,7 @@ class WriteMedia(pl.Callback):
             or not isinstance(module, VideoParticles)
             or result.task.targets is None
             or module.prior.reads != "instruction"
+            or len(module.prompts) > 1
             or data.frames[:, 0].numel() > self.alone_up_to
         ):
             return {}
@@ -114,8 +115,10 @@ class WriteMedia(pl.Callback):
         shape = prior.latent_channels, *(side // prior.latent_scale for side in frames.shape[2:])
         ids = torch.arange(len(frames))
         noise = particle_noise(self.alone.seed, 0, ids, shape, self.alone.noise).to(frames)
-        edited = sample_images(self.alone, prior, frames, result.task.instruction, noise)
-        return {"each frame alone": data.restore(edited.float().cpu())}
+        texts = (module.prompt, noise, module.negative_prompt)
+        edited = sample_images(self.alone, prior, frames, *texts).float().cpu()
+        reference = module.export_source().float().cpu() if data.detail == "residual" else None
+        return {"each frame alone": data.restore(edited, reference)}
 
 
 def _called(module: pl.LightningModule) -> tuple[str, str]:

@@ -1,6 +1,5 @@
 """report.html of a run, from what lies in its folder."""
 
-import json
 import platform
 import shlex
 import sys
@@ -9,6 +8,7 @@ from importlib.metadata import version
 from math import nan
 from pathlib import Path
 
+from csd_lab.callbacks.evaluate import results_after
 from csd_lab.report import MetricNote, RunPage, Status, write_run_page
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import EditTask
@@ -40,7 +40,7 @@ def write_page(
     Raises:
         ValueError: if the status is unknown.
     """
-    results = json.loads(_read(folder.results) or "{}")
+    results = results_after(folder, step)
     one_image = len(task.source) == 1
     page = RunPage(
         title=task.name,

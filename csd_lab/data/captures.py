@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from csd_lab.data.containers import MediaError, shown
+from csd_lab.data.fit import Fit, Side
 from csd_lab.data.media import image_size, read_image
 from csd_lab.fields import Cameras
 
@@ -91,10 +92,12 @@ class ImageFiles(Sequence[Tensor]):
 
     Args:
         paths: of the files.
+        fit: makes them smaller; None: they are as large as the files'.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], fit: Fit | None = None) -> None:
         self.paths = tuple(paths)
+        self.fit = fit
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -102,8 +105,9 @@ class ImageFiles(Sequence[Tensor]):
     def __getitem__(self, index: Any) -> Any:
         """The image, (3, H, W), in [0, 1]; images of a slice."""
         if isinstance(index, slice):
-            return ImageFiles(self.paths[index])
-        return read_image(self.paths[index], upright=False).image
+            return ImageFiles(self.paths[index], self.fit)
+        image = read_image(self.paths[index], upright=False).image
+        return image if self.fit is None else self.fit.apply(image)
 
 
 def is_capture(path: Path) -> bool:
@@ -113,7 +117,13 @@ def is_capture(path: Path) -> bool:
     return any((path / name).exists() for name in ("sparse", *TRANSFORMS))
 
 
-def read_capture(path: Path | str, every: int = 8, skip_missing: bool = False) -> Capture:
+def read_capture(
+    path: Path | str,
+    every: int = 8,
+    skip_missing: bool = False,
+    resolution: int | None = None,
+    side: Side = "short",
+) -> Capture:
     """Read a capture.
 
     Args:
@@ -121,6 +131,9 @@ def read_capture(path: Path | str, every: int = 8, skip_missing: bool = False) -
         every: each ``every``-th view is held out, from the first one on, where the capture does not
             say itself which are; 0: none.
         skip_missing: leave views out whose images do not exist, and log how many.
+        resolution: how long a side of the images is at most, in pixels: they are made smaller as
+            they are read. None: as long as in the files.
+        side: which side that is.
 
     Raises:
         MediaError: if something is missing or not understood; the message is one line.
@@ -137,9 +150,12 @@ def read_capture(path: Path | str, every: int = 8, skip_missing: bool = False) -
         frames = [frame._replace(held_out=i % every == 0) for i, frame in enumerate(frames)]
     if all(frame.held_out for frame in frames):
         raise MediaError(f"{shown(path)} must not hold out all of its {len(frames)} views.")
+    height, width = _common_size(frames)
+    longest = min(height, width) if side == "short" else max(height, width)
+    fit = Fit((height, width), 1, min(resolution or longest, longest), side)
     return Capture(
-        ImageFiles([frame.path for frame in frames]),
-        _cameras(path, frames, *_common_size(frames)),
+        ImageFiles([frame.path for frame in frames], fit),
+        _cameras(path, frames, height, width).resized(*fit.fitted),
         torch.tensor([frame.held_out for frame in frames]),
         path.stem if path.is_file() else path.name,
     )

@@ -1,6 +1,5 @@
 """Scenes to edit: captures of posed views, a user's own or of the procedural world."""
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -28,7 +27,7 @@ from csd_lab.fields import Cameras, PosedViews
 from csd_lab.types import EditTask
 
 MOST_BYTES = 8 * 2**30
-"""That the followed views take in memory."""
+"""That the followed views, and those that show the result, each take in memory."""
 
 
 class SceneData(EditData, ABC):
@@ -89,21 +88,25 @@ class SceneData(EditData, ABC):
 
     def _chosen(self, which: Tensor) -> PosedViews:
         ids, fit = which.nonzero()[:, 0], self.fit
-        if (needed := 12 * len(ids) * math.prod(fit.fitted)) > MOST_BYTES:
-            raise ValueError(
-                f"{len(ids)} views of {fit.fitted[1]} x {fit.fitted[0]} pixels need "
-                f"{needed / 2**30:.1f} GiB, more than the {MOST_BYTES / 2**30:.0f} that are taken; "
-                "choose a smaller data.resolution."
-            )
+        _check_room(len(ids), *fit.fitted)
         images = torch.stack([fit.apply(self.capture.images[i]) for i in ids.tolist()])
         return PosedViews(images, self._cameras().select(ids))
 
     def _shown_images(self) -> Tensor:
         """The task's frames at the user's size, (F, 3, H, W)."""
+        _check_room(len(self.shown_ids), self.capture.cameras.height, self.capture.cameras.width)
         return torch.stack([self.capture.images[i] for i in self.shown_ids.tolist()])
 
     def _cameras(self) -> Cameras:
         return self.capture.cameras.resized(*self.fit.fitted)
+
+
+def _check_room(views: int, height: int, width: int) -> None:
+    if (needed := 12 * views * height * width) > MOST_BYTES:
+        raise ValueError(
+            f"{views} views of {width} x {height} pixels need {needed / 2**30:.1f} GiB, more than "
+            f"the {MOST_BYTES / 2**30:.0f} that are taken; choose a smaller data.resolution."
+        )
 
 
 @final
@@ -138,8 +141,8 @@ class CaptureFolder(SceneData):
         fps: at which the views held out are played.
         views: followed in a step; None: all.
         seed: of their order.
-        resolution: about how long a side of followed views is, in pixels, where the capture's own
-            is longer; None: as long as that. Both are rounded to what the prior takes.
+        resolution: how long a side of the views is, in pixels, where the capture's own is longer;
+            None: as long as that. What the prior sees is rounded to what it takes.
         side: which side that is.
 
     Raises:
@@ -186,11 +189,11 @@ class CaptureFolder(SceneData):
     @cached_property
     def capture(self) -> Capture:
         """The views, read when they are first asked for."""
-        capture = read_capture(self.path, self.hold_out, self.skip_missing)
+        smaller = (self.resolution, self.side)
+        capture = read_capture(self.path, self.hold_out, self.skip_missing, *smaller)
         sides = capture.cameras.height, capture.cameras.width
-        own = min(sides) if self.side == "short" else max(sides)
         # without one, borders would be mirrored, which no rays meet
-        self.resolution = own if self.resolution is None else min(self.resolution, own)
+        self.resolution = min(sides) if self.side == "short" else max(sides)
         followed = int((~capture.held_out).sum())
         check_batch_size(self.batch_size, followed, "the capture's", "views", "views")
         return capture

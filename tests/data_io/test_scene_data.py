@@ -83,7 +83,7 @@ def test_a_capture_holds_out_some_views_or_none(folder):
 @pytest.mark.parametrize(("resolution", "side"), [(None, 16), (8, 8), (64, 16)])
 def test_views_are_made_smaller_and_never_larger(folder, resolution, side):
     data = CaptureFolder(folder, "x", hold_out=2, resolution=resolution)
-    assert data.task.source.shape[2:] == (16, 16)
+    assert data.task.source.shape[2:] == (side, side)
     assert data.followed.images.shape[2:] == (side, side)
     assert (data.shown.height, data.shown.width) == (side, side)
 

@@ -9,7 +9,6 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -182,9 +181,7 @@ def own_console() -> Console:
     stream = sys.__stdout__
     if stream is None or sys.stdout is not stream:
         return Console(file=sys.stdout)
-    own = os.fdopen(
-        os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors
-    )
+    own = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
     return Console(file=own)
 
 
