@@ -143,9 +143,18 @@ def table(rows: Rows, methods: Sequence[str], metrics: Mapping[str, bool], title
 
 
 def rows_of(path: Path, plan: Plan) -> list[dict[str, Any]]:
-    """The finished cells of a plan that a file holds."""
+    """The finished cells of a plan that a file holds, but for those of seeds that are not whole."""
     chosen = {cell for cell, _ in plan.cells()}
-    return [row for row in read(path) if cell_of(row) in chosen]
+    return of_whole_seeds([row for row in read(path) if cell_of(row) in chosen])
+
+
+def of_whole_seeds(rows: Rows) -> list[dict[str, Any]]:
+    """Rows of a method's first seed, and of those others that have all scenes of that one."""
+    scenes: dict[tuple[str, int], set[int]] = {}
+    for row in rows:
+        scenes.setdefault((row["method"], row["seed"]), set()).add(row["scene"])
+    first = {method: scenes[method, seed] for method, seed in sorted(scenes, reverse=True)}
+    return [row for row in rows if scenes[row["method"], row["seed"]] >= first[row["method"]]]
 
 
 def show(path: Path, plan: Plan, metrics: Mapping[str, bool]) -> None:

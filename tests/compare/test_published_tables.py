@@ -14,7 +14,7 @@ from comparison.cells import Cell, fill
 from comparison.pictures import draw, draw_panel, draw_strip, style_of
 from comparison.published import Column, Published, panels, section, strips
 from comparison.subjects import clips
-from comparison.tables import Extent, alike, extent_of, on_common_edits, rows_of
+from comparison.tables import Extent, alike, extent_of, of_whole_seeds, on_common_edits, rows_of
 from matplotlib.figure import Figure
 
 SCENES = range(6)
@@ -154,6 +154,15 @@ def test_methods_with_as_many_edits_stand_together_behind_the_first_one():
     assert groups == [["first", "all"], ["first", "one_seed"], ["first", "few", "few_too"]]
     assert extent_of(on_common_edits(rows, groups[2])) == Extent(6, 6, 1, 1)
     assert alike(rows, ["first"]) == [["first"]]
+
+
+def test_a_seed_that_is_not_whole_waits(tmp_path):
+    def row(method, scene, seed):
+        return {"method": method, "scene": scene, "instruction": "x", "seed": seed}
+
+    whole = [row("a", scene, seed) for scene in range(3) for seed in range(2)]
+    begun = [row("a", 0, 2), row("b", 0, 0), row("b", 1, 0), row("b", 1, 1)]
+    assert of_whole_seeds([*whole, *begun]) == [*whole, row("b", 0, 0), row("b", 1, 0)]
 
 
 def test_rows_of_a_table_are_of_the_same_edits(tmp_path):
