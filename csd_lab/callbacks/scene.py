@@ -117,9 +117,12 @@ class WriteScene(pl.Callback):
             return
         field = scene.field
         smallest = max(1, round((self.crumb * self.mesh) ** 3))
-        mesh = surface(field, field.centre, float(field.scale), self.mesh, smallest)
+        cube = (field.centre, float(field.scale), self.mesh)
+        mesh = surface(field, *cube, within=field.cell, smallest=smallest)
         if mesh is None:
-            log.info("no mesh: the density is nowhere high enough, or everywhere")
+            log.info(
+                "no mesh: nothing is dense enough but crumbs (callbacks.scene.crumb), or all is"
+            )
             return
         for path in (folder.mesh, folder.mesh_glb):
             write_mesh(path, mesh)

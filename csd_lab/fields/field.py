@@ -181,6 +181,11 @@ class GridField(RadianceField):
         return self.values.shape[-1]
 
     @property
+    def cell(self) -> float:
+        """Distance of neighbouring nodes in the inner cube, in world units."""
+        return 4 * float(self.scale) / (self.resolution - 1)
+
+    @property
     def densities(self) -> Tensor:
         """Of the nodes, (1, 1, D, H, W), before softplus: a part of the values."""
         return self.values[:, :1]

@@ -1,13 +1,14 @@
 r"""The surface of a radiance field, as a mesh.
 
-The density is taken at the nodes of a cubic grid, whose neighbours are :math:`\Delta` apart. The
-surface is where
+The surface is where
 
 .. math::
     \sigma = \frac{\ln 2}{\Delta}, \qquad \text{so that} \quad
     \alpha = 1 - e^{-\sigma\Delta} = \frac12 :
 
-what a ray meets there stops half of it within a cell. It is found by marching cubes (Lewiner et al.
+what a ray meets there stops half of it within a length :math:`\Delta`, below which a field resolves
+nothing, such as the distance of its own nodes. The density is taken at the nodes of a cubic grid.
+The surface is found by marching cubes (Lewiner et al.
 2003), whose vertices lie on the grid's edges, at the places between two nodes where the density,
 taken as linear, has that value. It is left open where it meets the sides of the cube. Pieces of
 few nodes, which fields leave in the air where no view contradicts them, can be left out.
@@ -42,7 +43,12 @@ class Mesh(NamedTuple):
 
 @torch.no_grad()
 def surface(
-    field: RadianceField, centre: Tensor, half: float, resolution: int, smallest: int = 1
+    field: RadianceField,
+    centre: Tensor,
+    half: float,
+    resolution: int,
+    within: float | None = None,
+    smallest: int = 1,
 ) -> Mesh | None:
     """The surface of a field within a cube, on the CPU.
 
@@ -51,6 +57,7 @@ def surface(
         centre: of the cube, (3,), in world units.
         half: half its side, in world units, > 0.
         resolution: nodes along each side, >= 2.
+        within: Delta, in world units, > 0; None: the distance of the grid's nodes.
         smallest: dense nodes, connected along the axes, that a piece must have, >= 1.
 
     Returns:
@@ -65,8 +72,10 @@ def surface(
         raise ValueError(f"resolution must be at least 2; got {resolution}")
     if smallest < 1:
         raise ValueError(f"smallest must be at least 1; got {smallest}")
+    if within is not None and not within > 0:
+        raise ValueError(f"within must be above 0; got {within}")
     cell = 2 * half / (resolution - 1)
-    level = math.log(2) / cell
+    level = math.log(2) / (within or cell)
     corner = centre.cpu() - half
     density = _densities(field, corner, cell, resolution)
     density[_crumbs(density > level, smallest)] = 0

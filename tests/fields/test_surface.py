@@ -100,6 +100,9 @@ def test_vertices_lie_where_half_of_a_ray_is_stopped_within_a_cell():
     level = torch.tensor(2.0).log() / (2 / (resolution - 1))
     expected = (1 - level / 40.0).expand(len(mesh.vertices))
     torch.testing.assert_close(mesh.vertices[:, 2], expected, rtol=0, atol=1e-5)
+    wider = surface(Ramp(None), torch.zeros(3), 1.0, resolution, within=0.5)
+    expected = (1 - torch.tensor(2.0).log() / 0.5 / 40.0).expand(len(wider.vertices))
+    torch.testing.assert_close(wider.vertices[:, 2], expected, rtol=0, atol=1e-5)
 
 
 def test_small_pieces_are_left_out():
@@ -133,4 +136,6 @@ def test_no_surface_is_none(radius):
 )
 def test_wrong_cubes_are_refused(half, resolution, smallest, message):
     with pytest.raises(ValueError, match=message):
-        surface(wall(), torch.zeros(3), half, resolution, smallest)
+        surface(wall(), torch.zeros(3), half, resolution, smallest=smallest)
+    with pytest.raises(ValueError, match="within must be above 0; got 0"):
+        surface(wall(), torch.zeros(3), 1.0, 9, within=0)
