@@ -136,7 +136,9 @@ def module_of(
     data.fit_to(prior.size_multiple)
     texts = {
         "prompt": prompt_for(prior, data.task),
-        "source_prompt": source_prompt_for(prior, data.task, make.keywords["source_prompt"]),
+        "source_prompt": source_prompt_for(
+            prior, data.task, make.keywords.get("source_prompt", "")
+        ),
     }
     module = make(views=data.followed, shown=data.shown, **texts, prior=prior)
     data.hold(module.steps_per_batch)
@@ -162,7 +164,7 @@ def particles_of(
     module: LatentParticles = make(
         frames=data.frames,
         prompt=prompts_for(config, prior, data.task),
-        source_prompt=source_prompt_for(prior, data.task, make.keywords["source_prompt"]),
+        source_prompt=source_prompt_for(prior, data.task, make.keywords.get("source_prompt", "")),
         wrap=data.wrap,
         steps_per_prompt=config.trainer.max_steps,
         prior=prior,

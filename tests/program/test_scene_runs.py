@@ -167,7 +167,7 @@ def empty(bounds: Bounds) -> Scene:
     ("make", "said", "there"),
     [
         (lambda bounds: Card(), "no mesh: Card has no density", {"path.mp4", "depth.mp4"}),
-        (empty, "no mesh: the density is nowhere high enough", {"path.mp4", "depth.mp4"}),
+        (empty, "no mesh: nothing is dense enough but crumbs", {"path.mp4", "depth.mp4"}),
     ],
 )
 def test_what_a_scene_does_not_have_is_told_in_a_line(tmp_path, caplog, make, said, there):
@@ -190,7 +190,7 @@ def test_what_a_scene_does_not_have_is_told_in_a_line(tmp_path, caplog, make, sa
         ({"points": 0}, "points must be at least 1"),
         ({"mesh": 1}, "mesh must be at least 2"),
         ({"agree": -1}, "agree must be at least 0, got -1"),
-        ({"crumb": 2}, "crumb must be in [[]0, 1[]], got 2"),
+        ({"crumb": 2}, "crumb must be in .0, 1., got 2"),
         ({"fps": 0}, "fps must be above 0, got 0"),
     ],
 )
