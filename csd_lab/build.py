@@ -134,13 +134,13 @@ def module_of(
     if not isinstance(data, SceneData):
         return particles_of(config, data, prior, cast(partial[LatentParticles], make))
     data.fit_to(prior.size_multiple)
-    texts = {
-        "prompt": prompt_for(prior, data.task),
-        "source_prompt": source_prompt_for(
-            prior, data.task, make.keywords.get("source_prompt", "")
-        ),
-    }
-    module = make(views=data.followed, shown=data.shown, **texts, prior=prior)
+    module = make(
+        views=data.followed,
+        shown=data.shown,
+        prompt=prompt_for(prior, data.task),
+        source_prompt=source_prompt_for(prior, data.task, make),
+        prior=prior,
+    )
     data.hold(module.steps_per_batch)
     return module
 
@@ -164,7 +164,7 @@ def particles_of(
     module: LatentParticles = make(
         frames=data.frames,
         prompt=prompts_for(config, prior, data.task),
-        source_prompt=source_prompt_for(prior, data.task, make.keywords.get("source_prompt", "")),
+        source_prompt=source_prompt_for(prior, data.task, make),
         wrap=data.wrap,
         steps_per_prompt=config.trainer.max_steps,
         prior=prior,
@@ -315,11 +315,12 @@ def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple
     return prompt_for(prior, task)
 
 
-def source_prompt_for(prior: Prior, task: EditTask, told: str) -> str:
-    """The text of the source's own estimate: what is told, or the source's caption.
+def source_prompt_for(prior: Prior, task: EditTask, make: partial[Any]) -> str:
+    """The text of the source's own estimate: what the modality is told, or the source's caption.
 
-    Priors that read instructions have none to read.
+    Priors that read instructions have no caption to read.
     """
+    told: str = make.keywords.get("source_prompt", "")
     return told or (task.source_caption if prior.reads == "caption" else "")
 
 

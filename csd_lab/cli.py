@@ -121,8 +121,8 @@ def prepare(arguments: list[str]) -> list[str]:
     own = Path("configs").resolve()
     if own.is_dir() and own != config_folder():
         sys.path.append(str(own.parent))  # what own configs name may lie beside them
-    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
-        prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
+        if "hydra.searchpath" not in keys:
+            prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         if multirun:
             raise ValueError(

@@ -84,7 +84,7 @@ def single_attempt(
     from csd_lab.settings import unused
 
     go_on = bool(config.resume)
-    if go_on and attempt.former and (lost := folder.missing(attempt.former)):
+    if go_on and not changed and attempt.former and (lost := folder.missing(attempt.former)):
         raise ValueError(
             f"resume: {str(folder.root)!r} was done, and its {lost[0]} is missing; start it anew."
         )

@@ -115,10 +115,11 @@ class WriteMedia(pl.Callback):
         shape = prior.latent_channels, *(side // prior.latent_scale for side in frames.shape[2:])
         ids = torch.arange(len(frames))
         noise = particle_noise(self.alone.seed, 0, ids, shape, self.alone.noise).to(frames)
-        texts = (module.prompt, noise, module.negative_prompt)
-        edited = sample_images(self.alone, prior, frames, *texts).float().cpu()
+        edited = sample_images(
+            self.alone, prior, frames, module.prompt, noise, module.negative_prompt
+        )
         reference = module.export_source().float().cpu() if data.detail == "residual" else None
-        return {"each frame alone": data.restore(edited, reference)}
+        return {"each frame alone": data.restore(edited.float().cpu(), reference)}
 
 
 def _called(module: pl.LightningModule) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from math import nan
 from pathlib import Path
+from typing import Any
 
 from csd_lab.callbacks.evaluate import results_after
 from csd_lab.report import MetricNote, RunPage, Status, write_run_page
@@ -41,7 +42,6 @@ def write_page(
         ValueError: if the status is unknown.
     """
     results = results_after(folder, step)
-    one_image = len(task.source) == 1
     page = RunPage(
         title=task.name,
         prompt=task.instruction or task.target_caption,
@@ -53,23 +53,37 @@ def write_page(
         metrics={k: nan if v is None else v for k, v in results.get("metrics", {}).items()},
         notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
         skipped=results.get("skipped", {}),
-        videos={} if one_image else {"": folder.side_by_side},
-        paths={label: path for label, path in _paths(folder).items() if path.is_file()},
-        files={
+        **_shown(folder, one_image=len(task.source) == 1),
+        **_made_by(folder),
+    )
+    write_run_page(folder.report, page)
+
+
+def _shown(folder: RunFolder, one_image: bool) -> dict[str, Any]:
+    """What the page shows of a folder's files, by its fields."""
+    return {
+        "videos": {} if one_image else {"": folder.side_by_side},
+        "paths": {label: path for label, path in _paths(folder).items() if path.is_file()},
+        "files": {
             "points of the surfaces that the cameras see, with their colours": folder.points,
             "the surface, with colours at its vertices": folder.mesh,
             "the same for viewers of glTF": folder.mesh_glb,
         },
-        compared=_images(folder) if one_image else {},
-        pictures={"contact sheet": folder.contact_sheet},
-        plots={path.stem: path for path in sorted(folder.plots.glob("*.png"))},
-        config=_read(folder.config),
-        command=shlex.join(["csd-lab", *sys.argv[1:]]),
-        resume=shlex.join(["csd-lab", f"resume={folder.root}"]),
-        environment={"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        log="\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),
-    )
-    write_run_page(folder.report, page)
+        "compared": _images(folder) if one_image else {},
+        "pictures": {"contact sheet": folder.contact_sheet},
+        "plots": {path.stem: path for path in sorted(folder.plots.glob("*.png"))},
+    }
+
+
+def _made_by(folder: RunFolder) -> dict[str, Any]:
+    """What the page says of how the run was made, by its fields."""
+    return {
+        "config": _read(folder.config),
+        "command": shlex.join(["csd-lab", *sys.argv[1:]]),
+        "resume": shlex.join(["csd-lab", f"resume={folder.root}"]),
+        "environment": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "log": "\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),
+    }
 
 
 def _images(folder: RunFolder) -> dict[str, Path]:

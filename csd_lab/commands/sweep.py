@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from csd_lab.sweep.folder import SweepFolder
-from csd_lab.sweep.launches import Launch
+from csd_lab.sweep.launches import Launch, go_on
 from csd_lab.sweep.status import State
 from csd_lab.sweep.table import differing, row_of, table_of
 
@@ -155,7 +155,7 @@ def sweep_folder(root: Path) -> SweepFolder:
 
 def typed(launch: Launch) -> str:
     """The command of a launch, to be typed where it was."""
-    command = shlex.join(["csd-lab", *launch.command[1:]])
+    command = go_on(launch.command)
     here = Path.cwd() == Path(launch.folder)
     return command if here else f"cd {shlex.quote(launch.folder)} && {command}"
 

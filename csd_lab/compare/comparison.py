@@ -207,15 +207,12 @@ class Comparison:
     def _default_by(self) -> tuple[str, ...]:
         parts = [n for n in self.keys if "." not in n and n not in FREE and n != "data"]
         chosen = sorted(parts, key=_usual_order)
-        free = [name for name in FREE if name in self.keys]
+        told = [name for name in (*FREE, *self.unit) if name in self.keys]
         for name, key in self.keys.items():
-            swept = len({*key.labels} - {ABSENT}) > 1 and name not in (*FREE, *self.unit)
-            if swept and self._varies(name, (*chosen, *free, *self._differing_units())):
+            swept = len({*key.labels} - {ABSENT}) > 1 and name not in told
+            if swept and self._varies(name, (*chosen, *told)):
                 chosen.append(name)
         return tuple(chosen) or self._known("by", ("method",), some=True)
-
-    def _differing_units(self) -> list[str]:
-        return [name for name in self.unit if name in self.keys]
 
     def _varies(self, name: str, given: Sequence[str]) -> bool:
         """Whether runs differ in a setting that agree in all of some others."""

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from csd_lab.data.containers import MediaError, shown
-from csd_lab.data.fit import Fit, Side
+from csd_lab.data.fit import Fit, Side, side_length
 from csd_lab.data.media import image_size, read_image
 from csd_lab.fields import Cameras
 
@@ -92,10 +92,10 @@ class ImageFiles(Sequence[Tensor]):
 
     Args:
         paths: of the files.
-        fit: makes them smaller; None: they are as large as the files'.
+        fit: makes them smaller.
     """
 
-    def __init__(self, paths: Sequence[Path], fit: Fit | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], fit: Fit) -> None:
         self.paths = tuple(paths)
         self.fit = fit
 
@@ -106,8 +106,7 @@ class ImageFiles(Sequence[Tensor]):
         """The image, (3, H, W), in [0, 1]; images of a slice."""
         if isinstance(index, slice):
             return ImageFiles(self.paths[index], self.fit)
-        image = read_image(self.paths[index], upright=False).image
-        return image if self.fit is None else self.fit.apply(image)
+        return self.fit.apply(read_image(self.paths[index], upright=False).image)
 
 
 def is_capture(path: Path) -> bool:
@@ -150,12 +149,12 @@ def read_capture(
         frames = [frame._replace(held_out=i % every == 0) for i, frame in enumerate(frames)]
     if all(frame.held_out for frame in frames):
         raise MediaError(f"{shown(path)} must not hold out all of its {len(frames)} views.")
-    height, width = _common_size(frames)
-    longest = min(height, width) if side == "short" else max(height, width)
-    fit = Fit((height, width), 1, min(resolution or longest, longest), side)
+    size = _common_size(frames)
+    own = side_length(size, side)
+    fit = Fit(size, 1, min(resolution or own, own), side)
     return Capture(
         ImageFiles([frame.path for frame in frames], fit),
-        _cameras(path, frames, height, width).resized(*fit.fitted),
+        _cameras(path, frames, *size).resized(*fit.fitted),
         torch.tensor([frame.held_out for frame in frames]),
         path.stem if path.is_file() else path.name,
     )

@@ -72,7 +72,7 @@ class Fit:
         self.size = (int(size[0]), int(size[1]))
         self.detail = detail
         self.wrap = wrap
-        chosen = min(size) if side == "short" else max(size)
+        chosen = side_length(size, side)
         if resolution is None:
             self._scaled = (self.size[0], _near(size[1], multiple) if wrap else self.size[1])
             self.fitted = (_up(self._scaled[0], multiple), _up(self._scaled[1], multiple))
@@ -147,6 +147,11 @@ class Fit:
         if self._scaled == self.fitted:
             return frames
         return frames[..., : self._scaled[0], : self._scaled[1]]
+
+
+def side_length(size: tuple[int, int], side: Side) -> int:
+    """The short or the long one of two sides."""
+    return min(size) if side == "short" else max(size)
 
 
 def _up(length: int, multiple: int) -> int:

@@ -21,7 +21,7 @@ from csd_lab.data.checks import (
     check_text,
     check_whole,
 )
-from csd_lab.data.fit import Side
+from csd_lab.data.fit import Side, side_length
 from csd_lab.data.world_capture import SceneEdit, scene_edit
 from csd_lab.fields import Cameras, PosedViews
 from csd_lab.types import EditTask
@@ -191,9 +191,9 @@ class CaptureFolder(SceneData):
         """The views, read when they are first asked for."""
         smaller = (self.resolution, self.side)
         capture = read_capture(self.path, self.hold_out, self.skip_missing, *smaller)
-        sides = capture.cameras.height, capture.cameras.width
+        size = capture.cameras.height, capture.cameras.width
         # without one, borders would be mirrored, which no rays meet
-        self.resolution = min(sides) if self.side == "short" else max(sides)
+        self.resolution = side_length(size, self.side)
         followed = int((~capture.held_out).sum())
         check_batch_size(self.batch_size, followed, "the capture's", "views", "views")
         return capture

@@ -7,11 +7,11 @@ The surface is where
     \alpha = 1 - e^{-\sigma\Delta} = \frac12 :
 
 what a ray meets there stops half of it within a length :math:`\Delta`, below which a field resolves
-nothing, such as the distance of its own nodes. The density is taken at the nodes of a cubic grid.
-The surface is found by marching cubes (Lewiner et al.
-2003), whose vertices lie on the grid's edges, at the places between two nodes where the density,
-taken as linear, has that value. It is left open where it meets the sides of the cube. Pieces of
-few nodes, which fields leave in the air where no view contradicts them, can be left out.
+nothing, such as the distance of its own nodes. The density is taken at the nodes of a cubic grid,
+and the surface is found by marching cubes (Lewiner et al. 2003), whose vertices lie on the grid's
+edges, at the places between two nodes where the density, taken as linear, has that value. It is
+left open where it meets the sides of the cube. Pieces of few nodes, which fields leave in the air
+where no view contradicts them, can be left out.
 """
 
 import math

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
+from csd_lab.particles.module import some_of
 from csd_lab.particles.recipe import bar
 from csd_lab.particles.scene import SceneModule
 
@@ -133,7 +134,7 @@ class DatasetUpdate(SceneModule):
         if self._latest is None or not bool(self.in_hand.any()):
             return None
         ids = self.latest.ids
-        some = torch.linspace(0, len(ids) - 1, min(PREVIEWED, len(ids))).round().long()
+        some = some_of(len(ids), PREVIEWED)
         sampling = isinstance(self.distiller, Sampler) and not self.distiller.done
         clean = self.latest.residual.x_0 if sampling else self.latents[ids]
         in_hand = self.prior.decode(clean[some].to(self.latents))

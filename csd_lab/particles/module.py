@@ -92,6 +92,11 @@ class OfScene(ABC):
         return list(self.scenes.values())[-1]
 
 
+def some_of(count: int, most: int) -> Tensor:
+    """Numbers of so many things at most, evenly from the first to the last: (K,), int64."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
 @torch.no_grad()
 def glance(views: PosedViews, scene: Scene) -> tuple[Tensor, Tensor]:
     """A few views, and what is seen of a scene there, small enough not to hold up the steps.
@@ -103,8 +108,7 @@ def glance(views: PosedViews, scene: Scene) -> tuple[Tensor, Tensor]:
     Returns:
         Two rows of images, (K, 3, h, w), in [0, 1].
     """
-    count = min(GLANCED, len(views.images))
-    ids = torch.linspace(0, len(views.images) - 1, count).round().long()
+    ids = some_of(len(views.images), GLANCED)
     cameras = views.cameras.select(ids).within(GLANCE)
     size = (cameras.height, cameras.width)
     captured = interpolate(views.images[ids], size, mode="bilinear", antialias=True)

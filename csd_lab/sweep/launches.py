@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Sequence
@@ -60,6 +61,11 @@ class Launch:
             return cls(**(content | lists))
         except (OSError, ValueError, TypeError, KeyError):
             return None
+
+
+def go_on(command: Sequence[str]) -> str:
+    """The command, to be typed again."""
+    return shlex.join(["csd-lab", *command[1:]])
 
 
 def began(launch: str) -> float:

@@ -123,6 +123,8 @@ def test_a_finished_run_that_lost_a_file_is_told_to_start_anew(csd_lab, tmp_path
     outcome = csd_lab("resume=a")
     assert outcome.code == 2
     assert "was done, and its edited.mp4 is missing; start it anew" in outcome.err
+    assert csd_lab("resume=a", "trainer.max_steps=3").code == 0  # which makes them anew
+    assert (tmp_path / "a" / "edited.mp4").is_file()
 
 
 def test_a_new_run_takes_nothing_in_its_folder_for_its_own(csd_lab, tmp_path):

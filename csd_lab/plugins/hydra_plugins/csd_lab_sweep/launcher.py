@@ -193,11 +193,13 @@ class Dispatch:
         wanted: Demand | None = None
         with self._passing_on_signals():
             while self._running or waiting:
-                while waiting and not self.halted(results):
+                while waiting and not self._received and not self.halted(results):
                     overrides = job_overrides[waiting[0]]
                     wanted = wanted or self.demand(overrides)
+                    if self._received:  # while it was composed
+                        break
                     place = self.slots.take(wanted.devices, wanted.on_cpu)
-                    if place is None or self._received:
+                    if place is None:
                         break
                     worker = self.start(overrides, first + waiting[0], place)
                     self._running[waiting.pop(0)] = Running(worker, wanted, place)

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.csd_lab_sweep.sweeper import Job, ResumableSweeper, go_on, own_console
+from hydra_plugins.csd_lab_sweep.sweeper import Job, ResumableSweeper, own_console
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -19,7 +19,7 @@ from rich.text import Text
 from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import JobFolder
-from csd_lab.sweep.launches import Launch
+from csd_lab.sweep.launches import Launch, go_on
 from csd_lab.sweep.report import report
 from csd_lab.sweep.status import State
 from csd_lab.sweep.table import read_metrics

@@ -5,7 +5,6 @@ How a job lives is told in :mod:`csd_lab.sweep`.
 
 import logging
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.messages import one_line
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import JobFolder
-from csd_lab.sweep.launches import Launch, wants
+from csd_lab.sweep.launches import Launch, go_on, wants
 from csd_lab.sweep.report import report
 from csd_lab.sweep.status import State
 from csd_lab.sweep.watch import Watch
@@ -183,8 +182,3 @@ def own_console() -> Console:
         return Console(file=sys.stdout)
     own = os.fdopen(os.dup(stream.fileno()), "w", encoding=stream.encoding, errors=stream.errors)
     return Console(file=own)
-
-
-def go_on(command: Sequence[str]) -> str:
-    """The command, to be typed again."""
-    return shlex.join(["csd-lab", *command[1:]])
