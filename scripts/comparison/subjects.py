@@ -97,6 +97,7 @@ ABLATIONS: Labelled = {
         "t uniform to 500",
         ("method.timesteps.high=501", "method.timesteps.final=501"),
     ),
+    "low_discrepancy": ("t of low discrepancy", ("method.timesteps.draws=low_discrepancy",)),
     "adam": ("Adam", ("optimizer=adam",)),
     "momentum": (
         "momentum 0.8",
@@ -106,6 +107,14 @@ ABLATIONS: Labelled = {
     "steps_30_lr_3": (
         "half the steps, 1.5 x as long",
         ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
+    ),
+    "low_discrepancy_30": (
+        "half the steps, 1.5 x as long, t of low discrepancy",
+        (
+            "trainer.max_steps=30",
+            "optimizer.optimizer.lr=3.0",
+            "method.timesteps.draws=low_discrepancy",
+        ),
     ),
 }
 

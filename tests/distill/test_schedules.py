@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from csd_lab.distill import (
     AlphaSigmaSquared,
@@ -103,6 +106,35 @@ def test_annealed_timesteps_fall_from_high_to_final() -> None:
 def test_the_power_shapes_the_fall() -> None:
     sampler = AnnealedTimesteps(0, 1000, 200, steps=100, power=0.5)
     assert sampler.upper(25) == 600  # 1000 - 800 * sqrt(1/4)
+
+
+@given(seed=st.integers(0, 2**32), first=st.integers(0, 10**5), count=st.integers(2, 200))
+def test_timesteps_of_low_discrepancy_leave_no_wide_gap(seed: int, first: int, count: int) -> None:
+    sampler = UniformTimesteps(0, 10**6, draws="low_discrepancy")
+    drawn = sorted(int(sampler(seed, step)) for step in range(first, first + count))
+    gaps = np.diff([0, *drawn, 10**6])
+    assert gaps.max() <= 1.9 * 10**6 / count + 1
+
+
+def test_timesteps_of_low_discrepancy_are_uniform_over_seeds() -> None:
+    sampler = UniformTimesteps(20, 30, draws="low_discrepancy")
+    counts = Counter(int(sampler(seed, 7)) for seed in range(5000))
+    assert set(counts) == set(range(20, 30))
+    assert sum((count - 500) ** 2 / 500 for count in counts.values()) < 27.9
+
+
+def test_annealed_timesteps_of_low_discrepancy_keep_to_their_bounds() -> None:
+    sampler = AnnealedTimesteps(20, 981, 200, steps=30, draws="low_discrepancy")
+    independent = AnnealedTimesteps(20, 981, 200, steps=30)
+    drawn = [[int(sampler(seed, step)) for step in range(30)] for seed in range(50)]
+    assert all(20 <= t < sampler.upper(step) for run in drawn for step, t in enumerate(run))
+    means = [np.mean([int(independent(seed, step)) for step in range(30)]) for seed in range(50)]
+    assert np.std(np.mean(drawn, axis=1)) < np.std(means) / 3
+
+
+def test_draws_are_checked() -> None:
+    with pytest.raises(ValueError, match="draws must be one of independent, low_discrepancy"):
+        UniformTimesteps(20, 500, draws="sobol")
 
 
 def test_a_range_outside_the_schedule_is_refused() -> None:
