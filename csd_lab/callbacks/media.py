@@ -51,13 +51,14 @@ class Preview(pl.Callback):
 
     def _write(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         path = RunFolder(trainer.default_root_dir).previews / f"step_{trainer.global_step:06d}.png"
-        rows = known(pl_module, EditModule).under_way()
-        if rows is None:
+        glance = known(pl_module, EditModule).under_way()
+        if glance is None:
             result = artefact(trainer, pl_module)
             before, after = _called(pl_module)
-            rows = {before: result.task.source, after: result.edited}
-        here = {label: images.float().cpu() for label, images in rows.items()}
-        write_image(path, contact_sheet(here, title=f"step {trainer.global_step}"))
+            rows, names = {before: result.task.source, after: result.edited}, None
+        else:
+            rows, names = {k: v.float().cpu() for k, v in glance.rows.items()}, glance.names
+        write_image(path, contact_sheet(rows, title=f"step {trainer.global_step}", names=names))
 
 
 @final

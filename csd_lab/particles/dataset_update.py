@@ -22,7 +22,6 @@ need not choose the same. With N = V all are in hand at once, and one time is en
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, final
 
@@ -31,14 +30,11 @@ from torch import Tensor, nn
 
 from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
-from csd_lab.particles.module import some_of
+from csd_lab.particles.module import PREVIEWED, Glance, names_of, some_of
 from csd_lab.particles.recipe import bar
 from csd_lab.particles.scene import SceneModule
 
 log = logging.getLogger(__name__)
-
-PREVIEWED = 8
-"""Views in hand that are shown at most."""
 
 
 @final
@@ -129,16 +125,17 @@ class DatasetUpdate(SceneModule):
         self.take_from_first(self.scene.state_dict().values())
 
     @torch.no_grad()
-    def under_way(self) -> Mapping[str, Tensor] | None:
+    def under_way(self) -> Glance | None:
         """Some of the views in hand, which the scene does not show yet."""
         if self._latest is None or not bool(self.in_hand.any()):
             return None
-        ids = self.latest.ids
-        some = some_of(len(ids), PREVIEWED)
+        some = some_of(len(self.latest.ids), PREVIEWED)
+        ids = self.latest.ids[some]
         sampling = isinstance(self.distiller, Sampler) and not self.distiller.done
-        clean = self.latest.residual.x_0 if sampling else self.latents[ids]
-        in_hand = self.prior.decode(clean[some].to(self.latents))
-        return {"captured": self.original[ids[some]], "views in hand": in_hand}
+        clean = self.latest.residual.x_0[some] if sampling else self.latents[ids]
+        in_hand = self.prior.decode(clean.to(self.latents))
+        rows = {"captured": self.original[ids], "views in hand": in_hand}
+        return Glance(rows, names_of("view", ids))
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:

@@ -5,7 +5,7 @@ Of a scene it gives the scene, too.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import final
+from typing import NamedTuple, final
 
 import pytorch_lightning as pl
 import torch
@@ -16,12 +16,26 @@ from csd_lab.fields import Cameras, PosedViews, Scene
 from csd_lab.particles.recipe import bar
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+PREVIEWED = 8
+"""Images that a preview shows of each kind, at most."""
 GLANCED = 4
 """Views of a scene that are looked at on the way."""
 GLANCE = 2**16
 """Pixels of all these together, at most: a second of rays on one core."""
 PATIENCE = 2**18
 """Pixels that are rendered without a word."""
+
+
+class Glance(NamedTuple):
+    """A few images that show how far a run is.
+
+    Attributes:
+        rows: images by what they are, (K, 3, H, W) each, in [0, 1].
+        names: of the K images of each row, such as "view 3".
+    """
+
+    rows: Mapping[str, Tensor]
+    names: tuple[str, ...]
 
 
 def check_trainer(trainer: pl.Trainer) -> None:
@@ -61,13 +75,10 @@ class EditModule(pl.LightningModule, ABC):
     def export_source(self) -> Tensor:
         """What :meth:`export` would give without any edit, (F, 3, H, W), in [0, 1]."""
 
-    def under_way(self) -> Mapping[str, Tensor] | None:
-        """Images that show how far it is, by what they are, where :meth:`export` does not yet.
+    def under_way(self) -> Glance | None:
+        """Images that show how far it is, where :meth:`export` does not yet.
 
-        Or where it takes longer than one would wait for a look.
-
-        Returns:
-            Rows of as many images, (K, 3, H, W), in [0, 1]; None: :meth:`export` does.
+        Or where that takes longer than one would wait for a look; None: :meth:`export` does.
         """
         return None
 
@@ -98,21 +109,25 @@ def some_of(count: int, most: int) -> Tensor:
 
 
 @torch.no_grad()
-def glance(views: PosedViews, scene: Scene) -> tuple[Tensor, Tensor]:
+def glance_at(scene: Scene, views: PosedViews, called: tuple[str, str]) -> Glance:
     """A few views, and what is seen of a scene there, small enough not to hold up the steps.
 
     Args:
-        views: of the capture, (V, 3, H, W).
-        scene: what is made of it.
-
-    Returns:
-        Two rows of images, (K, 3, h, w), in [0, 1].
+        scene: to look at.
+        views: of the capture that it was made from, (V, 3, H, W).
+        called: what readers are told that the capture and the scene are.
     """
     ids = some_of(len(views.images), GLANCED)
     cameras = views.cameras.select(ids).within(GLANCE)
     size = (cameras.height, cameras.width)
     captured = interpolate(views.images[ids], size, mode="bilinear", antialias=True)
-    return captured, scene.views(cameras)
+    rows = dict(zip(called, (captured, scene.views(cameras)), strict=True))
+    return Glance(rows, names_of("view", ids))
+
+
+def names_of(kind: str, ids: Tensor) -> tuple[str, ...]:
+    """What readers are told that the images with these numbers are."""
+    return tuple(f"{kind} {number}" for number in ids.tolist())
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from csd_lab.fields import Cameras, PosedViews, Scene
-from csd_lab.particles.module import EditModule, OfScene, glance, rendered
+from csd_lab.particles.module import EditModule, Glance, OfScene, glance_at, rendered
 from csd_lab.particles.recipe import SceneRecipe
 
 
@@ -75,10 +75,9 @@ class Reconstruction(EditModule, OfScene):
         """The scene alone."""
         return {"scene": self.scene}
 
-    def under_way(self) -> Mapping[str, Tensor]:
+    def under_way(self) -> Glance:
         """A few of the captured views, small, and the scene there."""
-        captured, seen = glance(PosedViews(self.images, self.cameras), self.scene)
-        return {self.called[0]: captured, self.called[1]: seen}
+        return glance_at(self.scene, PosedViews(self.images, self.cameras), self.called)
 
     @torch.no_grad()
     def export(self) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
 from csd_lab.particles.base import ParticleModule
-from csd_lab.particles.module import OfScene, glance, rendered
+from csd_lab.particles.module import Glance, OfScene, glance_at, rendered
 from csd_lab.particles.recipe import SceneRecipe
 from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning
@@ -145,10 +145,10 @@ class SceneParticles(SceneModule):
         """The scene as it is now."""
         return self._scene
 
-    def under_way(self) -> Mapping[str, Tensor]:
+    def under_way(self) -> Glance:
         """A few of the captured views, small, and the scene there."""
-        captured, seen = glance(PosedViews(self.original, self.cameras), self.scene)
-        return {"captured": captured, "edited together": seen}
+        views = PosedViews(self.original, self.cameras)
+        return glance_at(self.scene, views, ("captured", "edited together"))
 
     def new_fitter(self) -> SceneFitter:
         """One that is gone when it has done its work."""

@@ -7,11 +7,21 @@ from torch import Tensor
 
 from csd_lab.distill import particle_noise
 from csd_lab.particles.latents import LatentParticles
+from csd_lab.particles.module import PREVIEWED, Glance, names_of, some_of
 
 
 @final
 class VideoParticles(LatentParticles):
     """Edits the frames of a clip as one set of particles (Kim et al. 2023, section 4.2)."""
+
+    @torch.no_grad()
+    def under_way(self) -> Glance | None:
+        """Some of the frames, of the prior's size, where there are more than a preview shows."""
+        if len(self.frames) <= PREVIEWED:
+            return None
+        ids = some_of(len(self.frames), PREVIEWED)
+        edited = self.prior.decode(self._clean()[ids])
+        return Glance({"source": self.frames[ids], self.called[1]: edited}, names_of("frame", ids))
 
     def parts(self, images: Tensor, ids: Tensor) -> Tensor:
         """Latents of the frames ``ids``, (N, C, h, w)."""

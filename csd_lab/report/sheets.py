@@ -1,6 +1,6 @@
 """Clips beside each other, with labels: as one clip, and as a sheet of pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,7 +28,11 @@ LARGE, DETAIL = 2048, 460
 
 
 def contact_sheet(
-    rows: Mapping[str, Tensor], title: str = "", columns: int = 8, width: int = 1400
+    rows: Mapping[str, Tensor],
+    title: str = "",
+    columns: int = 8,
+    width: int = 1400,
+    names: Sequence[str] | None = None,
 ) -> Tensor:
     """Frames of several clips as a picture: a row a clip, a column a moment.
 
@@ -43,6 +47,7 @@ def contact_sheet(
         title: above all, such as the prompt; long ones are wrapped, then cut with an ellipsis.
         columns: how many frames at most; evenly spaced from the first to the last.
         width: of the sheet, in pixels.
+        names: of the F frames; None: "frame 0" and so on.
 
     Returns:
         The sheet, (3, H', W'), in [0, 1].
@@ -58,7 +63,8 @@ def contact_sheet(
         count = min(columns, frames)
         shown = [round(place) for place in np.linspace(0, frames - 1, count).tolist()]
         tile = _tile(clips[0], min(LARGEST_TILE, (width - 2 * MARGIN) // count - GAP))
-        parts = [_text_bar([f"frame {i}" for i in shown], tile[1], SMALL, FADED)]
+        heads = [f"frame {i}" if names is None else names[i] for i in shown]
+        parts = [_text_bar(heads, tile[1], SMALL, FADED)]
         for label, clip in reversed(list(zip(rows, clips, strict=True))):
             strip = _joined(list(_scaled(clip[shown], tile)))
             parts = [_text_bar([label], strip.shape[-1]), strip, *parts]

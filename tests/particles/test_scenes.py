@@ -85,10 +85,11 @@ def test_views_in_hand_are_shown_while_the_scene_does_not_follow_them(tmp_path, 
     data, module, trainer = built(tmp_path, *IMAGES, f"method={method}", "trainer.max_steps=4")
     trainer.callbacks.insert(0, StopAt(2))
     trainer.fit(module, data)
-    rows = module.under_way()
-    ids = module.in_hand.nonzero()[:, 0]
+    rows, names = module.under_way()
+    ids = [int(name.removeprefix("view ")) for name in names]
+    assert sorted(ids) == module.in_hand.nonzero()[:, 0].tolist()
     assert set(rows) == {"captured", "views in hand"}
-    assert torch.equal(rows["captured"].sort(0)[0], module.original[ids].sort(0)[0])
+    assert torch.equal(rows["captured"], module.original[ids])
     assert rows["views in hand"].shape == rows["captured"].shape
     off = (rows["views in hand"] - rows["captured"]).abs().mean()
     assert 0.02 < off < 0.4
@@ -107,8 +108,10 @@ def test_views_in_hand_are_shown_while_the_scene_does_not_follow_them(tmp_path, 
 def test_a_look_on_the_way_takes_few_rays(tmp_path, monkeypatch, overrides, rows):
     monkeypatch.setattr(particles.module, "GLANCE", 4 * 10 * 10)
     module = run(tmp_path, *overrides, "trainer.max_steps=1")
-    before, after = module.under_way().values()
-    assert set(module.under_way()) == rows
+    glance = module.under_way()
+    before, after = glance.rows.values()
+    assert set(glance.rows) == rows
+    assert glance.names == ("view 0", "view 1", "view 3", "view 4")
     assert before.shape == after.shape == (4, 3, 10, 10)
     small = module.cameras.resized(10, 10)
     torch.testing.assert_close(after, module.scene.views(small)[[0, 1, 3, 4]])

@@ -93,6 +93,26 @@ def test_a_checkpoint_leaves_the_prior_out(tmp_path):
     assert set(state) == {"latents"}
 
 
+def test_a_look_on_the_way_decodes_few_frames_of_a_long_clip(monkeypatch):
+    frames = torch.rand(20, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(2))
+    module, _ = fit(particles(frames=frames), [torch.arange(20)])
+    whole = module.export()
+    decoded = []
+    decode = module.prior.decode
+    monkeypatch.setattr(module.prior, "decode", lambda x: decoded.append(len(x)) or decode(x))
+    rows, names = module.under_way()
+    shown = [0, 3, 5, 8, 11, 14, 16, 19]
+    assert names == tuple(f"frame {index}" for index in shown)
+    assert decoded == [8]
+    assert torch.equal(rows["source"], frames[shown])
+    assert torch.equal(rows["edited together"], whole[shown])
+
+
+def test_all_of_a_short_clip_is_shown_as_it_will_be():
+    module, _ = fit(particles(), [ALL])
+    assert module.under_way() is None
+
+
 def test_the_seed_decides():
     first, _ = fit(particles(None, seed=1), [ALL] * 2)
     again, _ = fit(particles(None, seed=1), [ALL] * 2)

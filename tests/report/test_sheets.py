@@ -43,6 +43,19 @@ def test_frames_are_spread_from_first_to_last(frames: int, shown: int) -> None:
     assert (seen[0], seen[-1]) == (pytest.approx(0.0), pytest.approx(0.9))
 
 
+def test_columns_bear_the_names_of_their_frames() -> None:
+    frames = flat([0.2, 0.4, 0.6])
+    plain = contact_sheet({"source": frames})
+    named = contact_sheet({"source": frames}, names=["frame 0", "frame 1", "frame 2"])
+    other = contact_sheet({"source": frames}, names=["frame 0", "view 40", "frame 2"])
+    assert torch.equal(plain, named)
+    columns = (other != plain).any(0).any(0).nonzero()[:, 0]
+    tile = (plain.shape[2] - 2 * MARGIN - 2 * GAP) // 3
+    middle = MARGIN + tile + GAP
+    assert len(columns)
+    assert middle <= columns.min() < columns.max() < middle + tile
+
+
 @pytest.mark.parametrize("size", [(16, 16), (64, 64), (360, 640), (640, 360), (20, 900), (900, 20)])
 def test_sheets_of_any_size_are_of_a_sensible_size(size: tuple[int, int]) -> None:
     for frames in (1, 3, 12):
