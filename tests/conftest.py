@@ -25,6 +25,12 @@ TEXT_LENGTH = 16
 
 
 @pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    """Random numbers of a test do not depend on the tests before it in its process."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def no_wandb_service_is_left() -> Iterator[None]:
     """Programs that a later test starts would use the service of this process, and end it."""
     yield
