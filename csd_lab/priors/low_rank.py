@@ -5,6 +5,10 @@ LoRA (Hu et al. 2021, arXiv 2106.09685): a linear layer W x becomes
     W x + B A x,    A (r x in), B (out x r)
 
 of which A and B are trained. B starts at zero, so that the network then is the prior's, exactly.
+
+What a gradient needs of the network grows with the samples that it is evaluated for. Where these
+are more than the prior takes at once, each chunk of them is evaluated a second time when its
+gradient is due (Chen et al. 2016, arXiv 1604.06174), so that memory is that of one chunk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,6 +19,7 @@ from typing import final
 import torch
 from diffusers.utils import is_peft_available
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from csd_lab.distill import Learner, Query
 from csd_lab.distill.noise import weights_generator
@@ -69,6 +74,20 @@ class LowRank(Learner):
 
     def predict_noise(self, queries: Sequence[Query], t: Tensor) -> list[Tensor]:
         """The noise in each query's particles at t, (), differentiable in the weights."""
+        samples = sum(len(query.x_t) for query in queries)
+        if samples <= self._priors[0].max_batch or not torch.is_grad_enabled():
+            return self._estimated(queries, t)
+        return [self._in_chunks(query, t) for query in queries]
+
+    def _in_chunks(self, query: Query, t: Tensor) -> Tensor:
+        """The noise in one query's particles, with a graph for each chunk when it is due."""
+        parts = [
+            checkpoint(self._estimated, [chunk], t, use_reentrant=False, preserve_rng_state=False)
+            for chunk in _chunks(query, self._priors[0].max_batch)
+        ]
+        return torch.cat([noise for (noise,) in parts])
+
+    def _estimated(self, queries: Sequence[Query], t: Tensor) -> list[Tensor]:
         with self._in_use():
             return self._priors[0].estimate_noise(queries, t)
 
@@ -82,6 +101,20 @@ class LowRank(Learner):
         finally:
             unet.disable_adapters()  # which also freezes them
             self.requires_grad_(True)
+
+
+def _chunks(query: Query, size: int) -> list[Query]:
+    """Its particles, so many at a time."""
+    x_t, text, image = query
+    starts = range(0, max(1, len(x_t)), size)
+    return [
+        Query(
+            x_t[start : start + size],
+            text if isinstance(text, str) else text[start : start + size],
+            None if image is None else image[start : start + size],
+        )
+        for start in starts
+    ]
 
 
 def _add_weights(prior: LatentDiffusion, rank: int, seed: int) -> list[nn.Parameter]:

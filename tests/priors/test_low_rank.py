@@ -98,6 +98,34 @@ def test_the_gradient_is_that_of_a_difference(prior):
     assert difference == pytest.approx(float(length), rel=0.02)
 
 
+@pytest.mark.parametrize("kind", ["captions", "instructions"])
+def test_few_at_once_learn_the_same_in_less_memory(tiny_sd_folder, tiny_ip2p_folder, kind):
+    captions = kind == "captions"
+    make, folder = (
+        (StableDiffusion, tiny_sd_folder) if captions else (InstructPix2Pix, tiny_ip2p_folder)
+    )
+    x, noise = randn(7, 4, 8, 8), randn(7, 4, 8, 8, seed=1)
+    texts = Conditioning(tuple("abcdefg"), image=None if captions else randn(7, 4, 8, 8, seed=2))
+
+    def learnt(max_batch):
+        learner = LowRank(make(folder, dtype="float32", device="cpu", max_batch=max_batch))
+        spoil(learner)
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda saved: kept.append(saved.numel()) or saved, lambda saved: saved
+        ):
+            errors = learner.errors(x, texts, noise, T)
+        errors.mean().backward()
+        return errors.detach(), [weight.grad for weight in learner.parameters()], sum(kept)
+
+    errors, slopes, memory = learnt(7)
+    torch.testing.assert_close(learnt(7)[0], errors, rtol=0, atol=0)
+    in_chunks = learnt(2)
+    torch.testing.assert_close(in_chunks[0], errors, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(in_chunks[1], slopes, rtol=1e-3, atol=1e-5)
+    assert in_chunks[2] < memory / 50
+
+
 def test_its_error_falls_on_fixed_particles(prior):
     learner = LowRank(prior, learning_rate=0.02)
     times = [torch.tensor(t) for t in (100, 300, 500, 700, 900)]

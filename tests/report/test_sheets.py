@@ -74,7 +74,7 @@ def test_single_images_stand_beside_each_other() -> None:
 
 
 def test_small_frames_are_enlarged_pixel_by_pixel() -> None:
-    frames = (torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255).round() / 255
+    frames = (torch.rand(2, 3, 8, 8) * 255).round() / 255
     sheet = contact_sheet({"source": frames})
     first = sheet[:, MARGIN + 2 * TEXT :, MARGIN:]
     factor = int((first[0, 0] == first[0, 0, 0]).long().cumprod(0).sum())
