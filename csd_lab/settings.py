@@ -87,6 +87,26 @@ def check_devices(trainer: DictConfig) -> None:
             "trainer.devices must be how many processes there are to be on a CPU, at least 1, or "
             f"auto, got {trainer.devices!r}."
         )
+    if gpus and accelerator in ("auto", "gpu", "cuda"):
+        check_gpus(trainer, gpus)
+
+
+def check_gpus(trainer: DictConfig, there: int) -> None:
+    """Look that a trainer wants GPUs that are there.
+
+    Raises:
+        ValueError: says how many there are.
+    """
+    wanted = devices_of(trainer)
+    if isinstance(wanted, list):
+        wrong = len(set(wanted)) < len(wanted) or max(wanted) >= there
+    else:
+        wrong = wanted is not None and not 1 <= wanted <= there
+    if wrong:
+        raise ValueError(
+            f"trainer.devices must be auto, 1 to {there}, or a list of numbers from 0 to "
+            f"{there - 1}, of the GPUs that are here, got {trainer.devices!r}."
+        )
 
 
 def check_prompt(config: DictConfig) -> None:
@@ -133,18 +153,30 @@ def several(trainer: DictConfig) -> int:
     Raises:
         ValueError: if the devices are no number, no list, and not "auto".
     """
+    wanted = devices_of(trainer)
+    if wanted is None:
+        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
+        wanted = torch.cuda.device_count() if on_gpus else 1
+    count = wanted if isinstance(wanted, int) else len(wanted)
+    return count if count > 1 else 0
+
+
+def devices_of(trainer: DictConfig) -> int | list[int] | None:
+    """How many devices a trainer wants, or the numbers of which; None: all that there are.
+
+    Raises:
+        ValueError: if the devices are no number, no list, and not "auto".
+    """
     devices = str(trainer.devices).strip("[]").replace(" ", "")
     if devices in ("auto", "-1"):
-        on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
-        count = torch.cuda.device_count() if on_gpus else 1
-    elif not re.fullmatch(r"\d+(,\d+)*,?", devices):
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*,?", devices):
         raise ValueError(
             f"trainer.devices must be how many, a list of them, or auto, got {trainer.devices!r}."
         )
-    else:
-        listed = "," in devices or isinstance(trainer.devices, ListConfig)
-        count = len(devices.strip(",").split(",")) if listed else int(devices)
-    return count if count > 1 else 0
+    if "," in devices or isinstance(trainer.devices, ListConfig):
+        return [int(number) for number in devices.strip(",").split(",")]
+    return int(devices)
 
 
 def describe(config: DictConfig, data: EditData) -> dict[str, str]:
