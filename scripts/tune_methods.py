@@ -4,7 +4,8 @@
     python scripts/tune_methods.py --methods sds ip2p
 
 Each scale is tried on three clips that no table shows (--first 1000), on one instruction with one
-right answer and one with many for each. The best has the highest mean of both kinds' PSNR.
+right answer and one with many for each. The best has the highest mean of both kinds' PSNR. Methods
+that take their source's attention are also tried with half of it and with none.
 Every finished edit is a line of a file, so that the script goes on where it was.
 """
 
@@ -18,24 +19,42 @@ SCALES = (2.0, 3.0, 5.0, 7.5)
 QUALITY = ("psnr_target", "psnr_answer")
 
 
+def attention(cross: float, itself: float) -> tuple[str, ...]:
+    """Overrides for the shares of the steps in which attention is the source's."""
+    edit = "method.distiller.edit"
+    return f"{edit}.cross_replace={cross}", f"{edit}.self_replace={itself}"
+
+
+SHARES = {"half the attention": attention(0.4, 0.2), "no attention": attention(0.0, 0.0)}
+SETTINGS = {
+    name: {"": (), **(SHARES if name in ("prompt_to_prompt", "fatezero") else {})}
+    for name in VIDEO_METHODS
+}
+"""Overrides that each method is tried with, by what they are."""
+
+
 def main() -> None:
     parser = arguments(__doc__, "outputs/tune_methods.jsonl", seeds=1, one=1, many=1)
     parser.set_defaults(first=1000, scenes=3)
     options = parser.parse_args()
-    tuned = options.methods or list(VIDEO_METHODS)
+    tuned = {
+        f"{method} {setting}".strip(): (*VIDEO_METHODS[method][1], *overrides)
+        for method in options.methods or VIDEO_METHODS
+        for setting, overrides in SETTINGS[method].items()
+    }
     variants = {
-        variant(method, scale): (*VIDEO_METHODS[method][1], f"guidance.text={scale}")
-        for method in tuned
+        variant(name, scale): (*overrides, f"guidance.text={scale}")
+        for name, overrides in tuned.items()
         for scale in SCALES
     }
     options.methods = list(variants)
     plan = filled(clips(8, variants), options)
-    show(tuned, rows_of(options.file, plan))
+    show(list(tuned), rows_of(options.file, plan))
 
 
-def variant(method: str, scale: float) -> str:
+def variant(name: str, scale: float) -> str:
     """The name of a method with a scale."""
-    return f"{method} {scale:g}"
+    return f"{name} {scale:g}"
 
 
 def show(methods: list[str], rows: list[dict]) -> None:
