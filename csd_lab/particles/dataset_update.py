@@ -10,12 +10,13 @@ steps of a method,
     I_v \leftarrow \mathrm{decode}(x_v),
 
 each time with timesteps as in a run of its own, and always under the captured image s_v as the
-condition, and as the source whose own estimate is subtracted. After that the scene follows all I_v
-for some steps, and the next views come. Haque et al. 2023 (arXiv 2303.12789) sample one view at a
-time from its rendering with some noise (``method=in2n``). Kim et al. 2023 edit several views
-together by CSD-Edit (``method=csd_edit``), whose kernel shares their scores, so that what the scene
-is given agrees before it has to. A method that samples all views at once, from noise, edits each by
-itself (``method=ip2p``).
+condition, and as the source whose own estimate is subtracted. What the scene lacks of the capture
+distillation does not bring back: it takes s_v itself in place of its rendering, as long as nothing
+was edited. After that the scene follows all I_v for some steps, and the next views come. Haque et
+al. 2023 (arXiv 2303.12789) sample one view at a time from its rendering with some noise
+(``method=in2n``). Kim et al. 2023 edit several views together by CSD-Edit (``method=csd_edit``),
+whose kernel shares their scores, so that what the scene is given agrees before it has to. A method
+that samples all views at once, from noise, edits each by itself (``method=ip2p``).
 
 Views in hand at different times see one another only through the scene; of many right answers they
 need not choose the same. With N = V all are in hand at once, and one time is enough.
@@ -139,10 +140,14 @@ class DatasetUpdate(SceneModule):
 
     @torch.no_grad()
     def _take(self, ids: Tensor) -> None:
-        """Render the views ``ids``; their latents are the particles, where the method begins."""
+        """Have the latents of the views ``ids`` be the particles, where the method begins."""
         self.in_hand[ids] = True
-        x = self.prior.encode(self.scene.views(self.cameras, ids))
-        if isinstance(self.distiller, Sampler):
+        samples = isinstance(self.distiller, Sampler)
+        if samples or not torch.equal(self.edited, self.original):
+            x = self.prior.encode(self.scene.views(self.cameras, ids))
+        else:
+            x = self.source_latents[ids]
+        if samples:
             shape = tuple(x.shape[1:])
             noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
             x = self.distiller.start(x, noise, self.conditioning(ids))

@@ -144,6 +144,25 @@ def test_only_views_that_were_in_hand_are_edited_and_the_capture_stays(tmp_path)
     assert torch.equal(module.edited[edited], decoded)
 
 
+def test_views_begin_as_captured_until_something_was_edited(tmp_path):
+    still = (*ROUNDS, "optimizer.optimizer.lr=0.0", "modality.updates.last=0")
+    data, module, trainer = built(tmp_path, *still)
+    begun = []
+    taken = module._take
+
+    def take(ids):
+        rendered = module.prior.encode(module.scene.views(module.cameras, ids))
+        taken(ids)
+        begun.append((module.latents[ids], module.source_latents[ids], rendered))
+
+    module._take = take
+    trainer.fit(module, data)
+    (first, captured, _), *later = begun
+    assert torch.equal(first, captured)
+    assert len(later) == 2
+    assert all(torch.equal(latents, rendered) for latents, _, rendered in later)
+
+
 def test_the_scene_takes_its_steps_after_each_update_and_more_in_the_end(tmp_path):
     module = run(tmp_path, *ROUNDS)
     assert int(module.fitter.taken) == 4 + 3 * 2 + 3  # reconstruction, updates, last
