@@ -13,6 +13,14 @@ Generation and Quasi-Monte Carlo Methods, chapter 3):
 u_0 is drawn once for a run, so that each u_k by itself is uniform over seeds. K steps in a row
 leave no gap in [0, 1) wider than 1.9 / K, so that few steps see all levels of noise, early and
 late; of independent draws the widest is about ln(K) / K.
+
+A weight w says how far a step goes. With x_t = a_t x + b_t e, the way from a particle to its clean
+estimate is x_0 - x = -(b_t / a_t) (eps - e), so that
+
+    x <- x - lr w (eps - e) = x + lr w (a_t / b_t) (x_0 - x)
+
+goes a share lr w a_t / b_t of it. With w = b_t^2 and a_t^2 + b_t^2 = 1 that is lr a_t b_t, at most
+lr / 2: above lr = 2 steps at some levels of noise go beyond the estimate, and soon oscillate.
 """
 
 from abc import ABC, abstractmethod

@@ -119,7 +119,7 @@ ABLATIONS: Labelled = {
 }
 
 
-FEWER_STEPS = ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0")
+FEWER_STEPS = ("trainer.max_steps=30",)
 """Half of the network samples that are the default: fewer than Instruct-NeRF2NeRF takes."""
 
 SCENE_METHODS: Labelled = {

@@ -89,6 +89,24 @@ def test_the_residual_on_a_gaussian_is_exact() -> None:
         torch.testing.assert_close(outcome.gradient, estimate - noise, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("t", [20, 250, 600, 980])
+@pytest.mark.parametrize("rate", [1.0, 2.0, 3.0])
+def test_a_step_goes_a_share_of_the_way_to_the_clean_estimate(t: int, rate: float) -> None:
+    x, noise = torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3)
+    rule, at = NoiseResidual(ClassifierFree(1.0)), torch.tensor(t)
+    distiller = ScoreDistillation(rule, SigmaSquared())
+    arguments = (gaussian(0.5, 0.3), x, None, Conditioning(""), noise, at)
+    clean = distiller.residual(*arguments).x_0
+    share = rate * SCHEDULE.alpha(at) * SCHEDULE.sigma(at)
+    after = x - rate * distiller(*arguments).gradient
+    torch.testing.assert_close(after, x + share * (clean - x), rtol=1e-3, atol=1e-3)
+
+
+def test_up_to_which_learning_rate_no_step_goes_beyond_the_clean_estimate() -> None:
+    shares = [float(SCHEDULE.alpha(t) * SCHEDULE.sigma(t)) for t in torch.arange(1000)]
+    assert max(shares) == pytest.approx(0.5, abs=1e-5)
+
+
 def distil(repulsion: float) -> Tensor:
     """8 particles, 300 steps of SGD on a Gaussian prior N(0.5, 0.3^2)."""
     prior, rule = gaussian(0.5, 0.3), NoiseResidual(ClassifierFree(1.0))
