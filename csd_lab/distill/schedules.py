@@ -20,7 +20,8 @@ estimate is x_0 - x = -(b_t / a_t) (eps - e), so that
     x <- x - lr w (eps - e) = x + lr w (a_t / b_t) (x_0 - x)
 
 goes a share lr w a_t / b_t of it. With w = b_t^2 and a_t^2 + b_t^2 = 1 that is lr a_t b_t, at most
-lr / 2: above lr = 2 steps at some levels of noise go beyond the estimate, and soon oscillate.
+lr / 2: above lr = 2 steps at some levels of noise go beyond the estimate, and soon oscillate. With
+w = b_t / a_t the share is lr at all levels.
 """
 
 from abc import ABC, abstractmethod
@@ -233,6 +234,26 @@ class AlphaSigmaSquared(Weight):
     def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
         """a_t b_t^2."""
         return schedule.alpha(t) * schedule.sigma(t) ** 2
+
+
+@final
+class NoiseToSignal(Weight):
+    """w(t) = min(b_t / a_t, most): as far towards the clean estimate at all levels of noise.
+
+    Unbounded, w (eps - e) is the gradient of |x - x_0|^2 / 2 (Zhu & Zhuang 2023, arXiv 2305.18766);
+    but the more noise there is, the less the estimate is to be trusted.
+
+    Args:
+        most: > 0; with 1, steps are shorter where there is more noise than signal.
+    """
+
+    def __init__(self, most: float = 1.0) -> None:
+        check_positive("most", most)
+        self.most = most
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        """min(b_t / a_t, most)."""
+        return (schedule.sigma(t) / schedule.alpha(t)).clamp(max=self.most)
 
 
 @final

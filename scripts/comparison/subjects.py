@@ -42,16 +42,16 @@ METHODS: Overrides = {
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
 
+FEWER_STEPS = ("experiment=fewer_steps",)
+"""Half of the network samples that are the default."""
+
 LOOKS_INSIDE = ("prior.compile=false", "guidance.text=2.0")
 """Of methods that change attention, which a compiled network does not show; with their best scale
 of text guidance (scripts/tune_methods.py), as that of others where it is not 3."""
 
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
-    "csd_edit_short": (
-        "CSD-Edit, half the steps, 1.5 x as long",
-        ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
-    ),
+    "fewer_steps": ("CSD-Edit, half the steps, alike at all levels", FEWER_STEPS),
     "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "sds": ("SDS", ("method=sds",)),
@@ -108,19 +108,9 @@ ABLATIONS: Labelled = {
         "half the steps, 1.5 x as long",
         ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
     ),
-    "low_discrepancy_30": (
-        "half the steps, 1.5 x as long, t of low discrepancy",
-        (
-            "trainer.max_steps=30",
-            "optimizer.optimizer.lr=3.0",
-            "method.timesteps.draws=low_discrepancy",
-        ),
-    ),
+    "fewer_steps": ("half the steps, alike at all levels", FEWER_STEPS),
 }
 
-
-FEWER_STEPS = ("trainer.max_steps=30",)
-"""Half of the network samples that are the default: fewer than Instruct-NeRF2NeRF takes."""
 
 SCENE_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit, 30 steps", FEWER_STEPS),

@@ -16,6 +16,7 @@ from csd_lab.distill import (
     Identity,
     Kernel,
     NoiseResidual,
+    NoiseToSignal,
     Query,
     ScoreDistillation,
     SigmaSquared,
@@ -99,6 +100,17 @@ def test_a_step_goes_a_share_of_the_way_to_the_clean_estimate(t: int, rate: floa
     clean = distiller.residual(*arguments).x_0
     share = rate * SCHEDULE.alpha(at) * SCHEDULE.sigma(at)
     after = x - rate * distiller(*arguments).gradient
+    torch.testing.assert_close(after, x + share * (clean - x), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("t", "share"), [(20, 0.7), (250, 0.7), (900, None)])
+def test_a_step_goes_as_far_at_all_levels_of_less_noise_than_signal(t: int, share: float) -> None:
+    x, noise, at = torch.randn(4, 2, 3, 3), torch.randn(4, 2, 3, 3), torch.tensor(t)
+    distiller = ScoreDistillation(NoiseResidual(ClassifierFree(1.0)), NoiseToSignal())
+    arguments = (gaussian(0.5, 0.3), x, None, Conditioning(""), noise, at)
+    clean = distiller.residual(*arguments).x_0
+    after = x - 0.7 * distiller(*arguments).gradient
+    share = share or 0.7 * float(SCHEDULE.alpha(at) / SCHEDULE.sigma(at))
     torch.testing.assert_close(after, x + share * (clean - x), rtol=1e-3, atol=1e-3)
 
 

@@ -12,6 +12,7 @@ from csd_lab.distill import (
     AlphaSigmaSquared,
     AnnealedTimesteps,
     Constant,
+    NoiseToSignal,
     SigmaSquared,
     UniformTimesteps,
     VariancePreserving,
@@ -173,7 +174,11 @@ def test_weights_by_hand() -> None:
     schedule, t = VariancePreserving(torch.tensor([0.9, 0.64])), torch.tensor(1)
     assert SigmaSquared()(schedule, t) == pytest.approx(0.36)
     assert AlphaSigmaSquared()(schedule, t) == pytest.approx(0.8 * 0.36)
+    assert NoiseToSignal()(schedule, t) == pytest.approx(0.6 / 0.8)
+    assert NoiseToSignal(0.5)(schedule, t) == 0.5
     assert Constant()(schedule, t) == 1
     assert Constant(2.5)(schedule, t) == 2.5
     with pytest.raises(ValueError, match="value must be a finite number; got inf"):
         Constant(float("inf"))
+    with pytest.raises(ValueError, match="most must be a finite number above 0; got 0"):
+        NoiseToSignal(0.0)
