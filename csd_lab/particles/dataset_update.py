@@ -142,18 +142,21 @@ class DatasetUpdate(SceneModule):
     def _take(self, ids: Tensor) -> None:
         """Have the latents of the views ``ids`` be the particles, where the method begins."""
         self.in_hand[ids] = True
-        samples = isinstance(self.distiller, Sampler)
-        if samples or not torch.equal(self.edited, self.original):
-            x = self.prior.encode(self.scene.views(self.cameras, ids))
-        else:
-            x = self.source_latents[ids]
-        if samples:
+        x = self._seen(ids)
+        if isinstance(self.distiller, Sampler):
             shape = tuple(x.shape[1:])
             noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
             x = self.distiller.start(x, noise, self.conditioning(ids))
         self.latents[ids] = x
         self.take_from_first([self.latents])
         self.renew_optimizer()
+
+    def _seen(self, ids: Tensor) -> Tensor:
+        """Latents of what the scene shows of views, or for distillation of the untouched capture."""
+        untouched = torch.equal(self.edited, self.original)
+        if untouched and not isinstance(self.distiller, Sampler):
+            return self.source_latents[ids]
+        return self.prior.encode(self.scene.views(self.cameras, ids))
 
     @torch.no_grad()
     def _put_back(self) -> None:
