@@ -152,7 +152,7 @@ class DatasetUpdate(SceneModule):
         self.renew_optimizer()
 
     def _seen(self, ids: Tensor) -> Tensor:
-        """Latents of what the scene shows of views, or for distillation of the untouched capture."""
+        """Latents of what the scene shows of views, or of the capture: see the module."""
         untouched = torch.equal(self.edited, self.original)
         if untouched and not isinstance(self.distiller, Sampler):
             return self.source_latents[ids]
