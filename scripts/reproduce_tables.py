@@ -202,11 +202,11 @@ HEAD = """# Results
 
 Made by `python scripts/reproduce_tables.py` on the embedded prior and held-out scenes of the
 procedural world, whose right answers are known exactly. Means are over scenes, with Student's 95 %
-interval; all edits of a scene are averaged first, since only scenes are independent. Methods that
-made as many edits share a table, which is of the edits that all in it made, and begins with the
-first method on these. What is said to win or to lose does so by the interval of the paired
-difference. Pictures are of the edits that all methods made. Defaults were chosen on other scenes.
-Seconds are in [costs.md](costs.md).
+interval; the seeds of an edit are averaged first, then the edits of a scene, since only scenes are
+independent. Methods that made as many edits share a table, which is of the edits that all in it
+made, and begins with the first method on these. What is said to win or to lose does so by the
+interval of the paired difference. Pictures are of the edits that all methods made. Defaults were
+chosen on other scenes. Seconds are in [costs.md](costs.md).
 """
 
 

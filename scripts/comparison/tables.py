@@ -12,12 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from csd_lab.compare.statistics import (
-    Estimate,
-    paired_scenes,
-    scene_means,
-    student_estimate,
-)
+from csd_lab.compare.statistics import Estimate, scene_means, student_estimate
 
 from .cells import Plan, cell_of, read
 
@@ -106,14 +101,19 @@ def values(rows: Rows, method: str, metric: str) -> dict[tuple, float]:
 
 def mean(rows: Rows, method: str, metric: str) -> Estimate:
     """The mean over scenes, with Student's interval."""
-    found = values(rows, method, metric)
-    return student_estimate(scene_means([(cell[:1], value) for cell, value in found.items()]))
+    return over_scenes(values(rows, method, metric))
 
 
 def difference(rows: Rows, method: str, reference: str, metric: str) -> Estimate:
     """The mean difference to a reference over scenes, of the edits that both made."""
     own, other = values(rows, method, metric), values(rows, reference, metric)
-    return student_estimate(paired_scenes(own, other, {cell: cell[:1] for cell in own}))
+    return over_scenes({edit: own[edit] - other[edit] for edit in own if edit in other})
+
+
+def over_scenes(found: Mapping[tuple, float]) -> Estimate:
+    """The mean over scenes of that over instructions of that over seeds, by what edits give."""
+    asked = scene_means([(edit[:2], value) for edit, value in found.items()])
+    return student_estimate(scene_means([(edit[:1], mean) for edit, (mean, _) in asked.items()]))
 
 
 def shown_metrics(rows: Rows, metrics: Mapping[str, bool]) -> list[str]:

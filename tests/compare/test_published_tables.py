@@ -14,7 +14,16 @@ from comparison.cells import Cell, fill
 from comparison.pictures import draw, draw_panel, draw_strip, style_of
 from comparison.published import Column, Published, panels, section, strips
 from comparison.subjects import clips
-from comparison.tables import Extent, alike, extent_of, of_whole_seeds, on_common_edits, rows_of
+from comparison.tables import (
+    Extent,
+    alike,
+    difference,
+    extent_of,
+    mean,
+    of_whole_seeds,
+    on_common_edits,
+    rows_of,
+)
 from matplotlib.figure import Figure
 
 SCENES = range(6)
@@ -73,6 +82,18 @@ def verdict(text: str, method: str) -> dict[str, list[str]]:
     assert line is not None
     parts = (part.split(" in ", 1) for part in line[1].split("; "))
     return {kind: re.findall(r"(PSNR|samples|agreement)", rest) for kind, rest in parts}
+
+
+def test_an_edit_with_more_seeds_counts_no_more_than_others():
+    found = {(0, "a", 0): 1.0, (0, "a", 1): 3.0, (0, "b", 0): 10.0, (1, "a", 0): 4.0}
+    rows = [
+        {"method": method, "metrics": {"psnr": value + (0.5 if method == "n" else 0.0)}}
+        | {"scene": scene, "instruction": asked, "seed": seed}
+        for method in ("m", "n")
+        for (scene, asked, seed), value in found.items()
+    ]
+    assert mean(rows, "m", "psnr").mean == pytest.approx(((2 + 10) / 2 + 4) / 2)
+    assert difference(rows, "n", "m", "psnr") == pytest.approx((0.5, 0.5, 0.5, 2, 3))
 
 
 def test_those_that_are_told_of_are_compared_in_words(cells):
