@@ -23,6 +23,7 @@ SEARCH = (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_search_ends_with_as_many_trials_as_wanted(tmp_path):
     process = start(tmp_path, *SEARCH)
 
