@@ -120,8 +120,8 @@ def test_equal_samples_are_not_spoken_of_and_others_are_exact(cells):
 def test_figures_have_as_many_digits_as_their_intervals_need(cells):
     path, plan = cells
     text = section(published(), path, plan)
-    for mean, half in re.findall(r"agreement \((\S+) ± (\S+)\)", text):
-        assert float(mean) == pytest.approx(SLIGHT, rel=0.1)
+    for found, half in re.findall(r"agreement \((\S+) ± (\S+)\)", text):
+        assert float(found) == pytest.approx(SLIGHT, rel=0.1)
         assert re.fullmatch(r"0\.0*[1-9]\d", half)
     assert "0.000 ±" not in text
 
