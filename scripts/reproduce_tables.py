@@ -155,7 +155,7 @@ def scenes() -> Published:
         "many for each. All is measured on 24 other views, a path around the scene. All methods "
         "begin with the same reconstruction. None was tuned on scenes, but CSD-Edit with another "
         "weight had failed on looks of these; that of `experiment=fewer_steps` was then chosen on "
-        f"other clips. {UNLEARNT}",
+        f"other clips, and is taken here with a learning rate of 1. {UNLEARNT}",
         around(methods, DOCS.parent / "outputs" / "reconstructions"),
         labels_of(SCENE_METHODS),
         one=(FIDELITY, *shown, SAMPLES),
