@@ -45,6 +45,14 @@ class Query(NamedTuple):
     text: Text
     image: Tensor | None
 
+    def of(self, rows: Tensor) -> "Query":
+        """The same of some of the particles, by their numbers, (M,) of int64."""
+        return Query(
+            self.x_t[rows],
+            self.text if isinstance(self.text, str) else tuple(self.text[i] for i in rows.tolist()),
+            None if self.image is None else self.image[rows],
+        )
+
 
 class NoisePredictor(Protocol):
     """What distillation needs of a prior."""
@@ -196,15 +204,11 @@ def _parts(request: Request) -> list[_Part]:
 
 
 def _part(request: Request, branch: Branch, coefficient: Coefficient) -> _Part:
-    image = request.image if branch.image else None
+    query = Query(request.x_t, branch.text, request.image if branch.image else None)
     if isinstance(coefficient, Tensor) and not coefficient.all():
         rows = coefficient.nonzero()[:, 0]
-        text = branch.text
-        if not isinstance(text, str):
-            text = tuple(text[row] for row in rows.tolist())
-        image = None if image is None else image[rows]
-        return _Part(Query(request.x_t[rows], text, image), rows, coefficient[rows])
-    return _Part(Query(request.x_t, branch.text, image), None, coefficient)
+        return _Part(query.of(rows), rows, coefficient[rows])
+    return _Part(query, None, coefficient)
 
 
 def _plan(request: Request) -> dict[Branch, Coefficient]:

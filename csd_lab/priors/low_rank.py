@@ -81,9 +81,11 @@ class LowRank(Learner):
 
     def _in_chunks(self, query: Query, t: Tensor) -> Tensor:
         """The noise in one query's particles, with a graph for each chunk when it is due."""
+        particles = torch.arange(len(query.x_t), device=query.x_t.device)
+        chunks = [query.of(rows) for rows in particles.split(self._priors[0].max_batch)]
         parts = [
             checkpoint(self._estimated, [chunk], t, use_reentrant=False, preserve_rng_state=False)
-            for chunk in _chunks(query, self._priors[0].max_batch)
+            for chunk in chunks
         ]
         return torch.cat([noise for (noise,) in parts])
 
@@ -101,20 +103,6 @@ class LowRank(Learner):
         finally:
             unet.disable_adapters()  # which also freezes them
             self.requires_grad_(True)
-
-
-def _chunks(query: Query, size: int) -> list[Query]:
-    """Its particles, so many at a time."""
-    x_t, text, image = query
-    starts = range(0, max(1, len(x_t)), size)
-    return [
-        Query(
-            x_t[start : start + size],
-            text if isinstance(text, str) else text[start : start + size],
-            None if image is None else image[start : start + size],
-        )
-        for start in starts
-    ]
 
 
 def _add_weights(prior: LatentDiffusion, rank: int, seed: int) -> list[nn.Parameter]:

@@ -42,8 +42,11 @@ METHODS: Overrides = {
     "ip2p_shared": ("method=ip2p", "method.noise=shared"),
 }
 
-FEWER_STEPS = ("experiment=fewer_steps",)
-"""Half of the network samples that are the default."""
+SIGMA_SQUARED = (
+    "method.weight._target_=csd_lab.distill.SigmaSquared",
+    "optimizer.optimizer.lr=2.0",
+)
+"""The paper's weight, with the largest learning rate with which no step goes too far."""
 
 LOOKS_INSIDE = ("prior.compile=false", "guidance.text=2.0")
 """Of methods that change attention, which a compiled network does not show; with their best scale
@@ -51,7 +54,10 @@ of text guidance (scripts/tune_methods.py), as that of others where it is not 3.
 
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
-    "fewer_steps": ("CSD-Edit, half the steps, alike at all levels", FEWER_STEPS),
+    "sigma_squared_60": (
+        "CSD-Edit, twice the steps, with the paper's weight",
+        (*SIGMA_SQUARED, "trainer.max_steps=60"),
+    ),
     "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "sds": ("SDS", ("method=sds",)),
@@ -101,23 +107,22 @@ ABLATIONS: Labelled = {
     "adam": ("Adam", ("optimizer=adam",)),
     "momentum": (
         "momentum 0.8",
-        ("optimizer.optimizer.lr=0.4", "+optimizer.optimizer.momentum=0.8"),
+        ("optimizer.optimizer.lr=0.14", "+optimizer.optimizer.momentum=0.8"),
     ),
-    "steps_30": ("half the steps", ("trainer.max_steps=30",)),
-    "steps_30_lr_3": (
-        "half the steps, 1.5 x as long",
-        ("trainer.max_steps=30", "optimizer.optimizer.lr=3.0"),
+    "sigma_squared": ("the paper's weight", SIGMA_SQUARED),
+    "sigma_squared_60": (
+        "the paper's weight, twice the steps",
+        (*SIGMA_SQUARED, "trainer.max_steps=60"),
     ),
-    "fewer_steps": ("half the steps, alike at all levels", FEWER_STEPS),
+    "all_the_way": ("steps all the way", ("optimizer.optimizer.lr=1.0",)),
+    "steps_20": ("two thirds of the steps", ("trainer.max_steps=20",)),
+    "steps_60": ("twice the steps", ("trainer.max_steps=60",)),
 }
 
 
-ALL_THE_WAY = (*FEWER_STEPS, "optimizer.optimizer.lr=1.0")
-"""Steps longer than those of the experiment, which oscillated on looks of clips but not here."""
-
 SCENE_METHODS: Labelled = {
-    "csd_edit_best": ("CSD-Edit, half the steps", ALL_THE_WAY),
-    "identity": ("the same without a kernel", (*ALL_THE_WAY, "kernel=identity")),
+    "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
+    "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "in2n": ("Instruct-NeRF2NeRF", ("method=in2n",)),
     "ip2p": ("Instruct-Pix2Pix, each view", ("method=ip2p",)),
 }
