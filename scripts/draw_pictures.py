@@ -61,7 +61,7 @@ COMPARISONS = {
         {
             "each view by itself (Instruct-Pix2Pix)": ("method=ip2p",),
             "one view at a time, from its rendering (Instruct-NeRF2NeRF)": ("method=in2n",),
-            "all views together (CSD-Edit)": ("experiment=fewer_steps",),
+            "all views together (CSD-Edit)": (),
         },
     ),
 }

@@ -48,19 +48,19 @@ SIGMA_SQUARED = (
 )
 """The paper's weight, with the largest learning rate with which no step goes too far."""
 
+TWICE = (*SIGMA_SQUARED, "trainer.max_steps=60")
+"""The same, for which twice the steps are better."""
+
 LOOKS_INSIDE = ("prior.compile=false", "guidance.text=2.0")
 """Of methods that change attention, which a compiled network does not show; with their best scale
 of text guidance (scripts/tune_methods.py), as that of others where it is not 3."""
 
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
-    "sigma_squared_60": (
-        "CSD-Edit, twice the steps, with the paper's weight",
-        (*SIGMA_SQUARED, "trainer.max_steps=60"),
-    ),
+    "sigma_squared_60": ("CSD-Edit, twice the steps, with the paper's weight", TWICE),
     "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
-    "sds": ("SDS", ("method=sds",)),
+    "sds": ("SDS, as in its paper", ("method=sds", *TWICE)),
     "pds": ("PDS", ("method=pds", "guidance.text=5.0")),
     "vsd": ("VSD", ("method=vsd",)),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
@@ -110,10 +110,7 @@ ABLATIONS: Labelled = {
         ("optimizer.optimizer.lr=0.14", "+optimizer.optimizer.momentum=0.8"),
     ),
     "sigma_squared": ("the paper's weight", SIGMA_SQUARED),
-    "sigma_squared_60": (
-        "the paper's weight, twice the steps",
-        (*SIGMA_SQUARED, "trainer.max_steps=60"),
-    ),
+    "sigma_squared_60": ("the paper's weight, twice the steps", TWICE),
     "all_the_way": ("steps all the way", ("optimizer.optimizer.lr=1.0",)),
     "steps_20": ("two thirds of the steps", ("trainer.max_steps=20",)),
     "steps_60": ("twice the steps", ("trainer.max_steps=60",)),
