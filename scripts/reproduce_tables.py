@@ -154,8 +154,8 @@ def scenes() -> Published:
         "Scenes of 48 views of 64 x 64 pixels, two instructions with one right answer and one with "
         "many for each. All is measured on 24 other views, a path around the scene. All methods "
         "begin with the same reconstruction. None was tuned on scenes, but CSD-Edit with another "
-        "weight had failed on looks of these; that of `experiment=fewer_steps` was then chosen on "
-        f"other clips, and is taken here with a learning rate of 1. {UNLEARNT}",
+        "weight had failed on looks of these; its default was then chosen on other clips. "
+        f"{UNLEARNT}",
         around(methods, DOCS.parent / "outputs" / "reconstructions"),
         labels_of(SCENE_METHODS),
         one=(FIDELITY, *shown, SAMPLES),
