@@ -3,20 +3,22 @@
     python scripts/reproduce_tables.py                    # do what is missing, then write it all
     python scripts/reproduce_tables.py --only video --seeds 1
     python scripts/reproduce_tables.py --only video --methods sds ip2p     # some of the cells
-    python scripts/reproduce_tables.py --first 10 --scenes 10 --file half.jsonl  # a share
+    python scripts/reproduce_tables.py --only video --first 10 --file half.jsonl   # a share
     python scripts/reproduce_tables.py --table-only       # from the cells that there are
 
-Every finished edit is a line of docs/results/<table>.jsonl. The script can be stopped at any time,
-and goes on where it was. The tables are made of the cells that are there, of methods with enough
-scenes for an interval and of seeds that all of these have, and say of how many edits they are.
+Every finished edit is a line of docs/results/<table>.jsonl, with a hash of its settings: after a
+change of these it is done again. The script can be stopped at any time, and goes on where it was,
+and files of several shares can be joined. The tables are made of the cells that are there, of
+methods with enough scenes for an interval and of seeds that all of these have, and say of how many
+edits they are.
 """
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
-from comparison.bench import Bench, be_quiet
-from comparison.cells import Cell, Plan, fill
+from comparison.bench import be_quiet
+from comparison.cells import Plan
+from comparison.command import KEEP, check_methods, do_missing
 from comparison.pictures import draw
 from comparison.published import Column, Published, present, section
 from comparison.subjects import (
@@ -42,13 +44,13 @@ TOLD = 1.4
 
 UNLEARNT = (
     'The prior has not learnt "turn ... into something else", which is among the instructions with '
-    "many answers: there the nearest answer may be won by hardly an edit, and CLIP direction tells."
+    "many answers: there a clip that is hardly edited may come nearest, and CLIP direction tells."
 )
 
 DIRECTION = Column("clip_direction_tiny", "CLIP direction")
 SAMPLES = Column("samples", "network samples")
 FIDELITY = Column("psnr_target", "PSNR to the answer, dB")
-ANSWER = Column("psnr_answer", "PSNR to the nearest answer, dB")
+ANSWER = Column("psnr_answer", "PSNR to the answer given, dB")
 SPREAD = Column("error_spread", "error spread")
 AGREEMENT = Column("agreement", "agreement of frames", (0.0, 1.0))
 """On one of many right answers."""
@@ -144,7 +146,6 @@ def scenes() -> Published:
         SPREAD,
         DIRECTION,
         Column("lpips_consecutive_tiny", "LPIPS consecutive"),
-        Column("warped_rmse", "warped error"),
     )
     agreement = AGREEMENT._replace(label="agreement of views")
     methods = overrides_of(SCENE_METHODS)
@@ -178,7 +179,7 @@ def scenes_from_texts() -> Published:
         "text_to_3d",
         "Scenes from texts",
         "Twelve views around each scene. The caption of a single object is not all that CLIP sees: "
-        "look at the pictures in the README, too.",
+        "look at [their pictures](scenes.md#a-scene-from-a-text), too.",
         texts(overrides_of(TEXT_METHODS)),
         labels_of(TEXT_METHODS),
         one=(*shown, SAMPLES),
@@ -206,8 +207,9 @@ procedural world, whose right answers are known exactly. Means are over scenes, 
 interval; the seeds of an edit are averaged first, then the edits of a scene, since only scenes are
 independent. Methods that made as many edits share a table, which is of the edits that all in it
 made, and begins with the first method on these. What is said to win or to lose does so by the
-interval of the paired difference. Pictures are of the edits that all methods made. Defaults were
-chosen on other scenes. Seconds are in [costs.md](costs.md).
+interval of the paired difference, not corrected for their number: of what does not differ, one in
+twenty will be said to. Pictures are of the edits that all methods made. Defaults were chosen on
+other scenes. Seconds are in [costs.md](costs.md).
 """
 
 
@@ -225,20 +227,27 @@ def main() -> None:
     )
     parser.add_argument("--file", type=Path, help="keep cells here, instead of in docs/results")
     parser.add_argument("--table-only", action="store_true", help="do no cells")
+    parser.add_argument("--keep", action="store_true", help=KEEP)
     options = parser.parse_args()
+    if options.file and len(options.only) > 1:
+        parser.error("--file holds the cells of one table: say which, such as --only video")
     be_quiet()
     tables = {name: make() for name, make in TABLES.items()}
+    check_methods(options.methods or (), [m for n in options.only for m in tables[n].labels])
     for name in [] if options.table_only else options.only:
         plan = share(tables[name].plan(), options)
-        fill(options.file or cells_of(name), plan, preparation(tables[name], plan))
+        subject = tables[name].subject
+        path = options.file or cells_of(name)
+        do_missing(path, plan, subject, ["prior.compile=true"], options.keep)
     write(tables)
 
 
 def share(plan: Plan, options: argparse.Namespace) -> Plan:
     """The part of a plan that is asked for."""
+    rest = max(0, plan.scenes - options.first)
     return plan._replace(
         first=options.first,
-        scenes=options.scenes or plan.scenes - options.first,
+        scenes=rest if options.scenes is None else min(rest, options.scenes),
         seeds=options.seeds or plan.seeds,
         methods=[name for name in plan.methods if name in (options.methods or plan.methods)],
         first_edits=tuple(options.edits) if options.edits else None,
@@ -248,20 +257,6 @@ def share(plan: Plan, options: argparse.Namespace) -> Plan:
 def cells_of(name: str) -> Path:
     """Where the cells of a table are kept."""
     return DOCS / "results" / f"{name}.jsonl"
-
-
-def preparation(
-    published: Published, plan: Plan
-) -> Callable[[], Callable[[Cell], dict[str, float]]]:
-    """What loads the networks, when there is something to do."""
-
-    def prepare() -> Callable[[Cell], dict[str, float]]:
-        subject = published.subject
-        methods = {name: subject.methods[name] for name in plan.methods}
-        bench = Bench(methods, [*subject.overrides, "prior.compile=true"])
-        return lambda cell: subject.do(bench, cell)
-
-    return prepare
 
 
 def write(tables: dict[str, Published]) -> None:

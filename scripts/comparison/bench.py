@@ -1,5 +1,6 @@
 """The networks, built once, and edits by them as `csd-lab` would make them."""
 
+import hashlib
 import json
 import logging
 import time
@@ -25,11 +26,32 @@ from csd_lab.types import Artefact
 Metrics = Callable[[Artefact], dict[str, float]]
 """Gives metrics by name."""
 
+PARTS = (
+    "method",
+    "kernel",
+    "guidance",
+    "sampler",
+    "field",
+    "prior",
+    "optimizer",
+    "modality",
+    "data",
+)
+"""Of the config, what an edit depends on."""
+
 
 def composed(*overrides: str) -> DictConfig:
     """The default config with these overrides."""
     with initialize_config_dir(str(config_folder()), version_base="1.3"):
         return compose("run", overrides=list(overrides))
+
+
+def fingerprint(*overrides: str) -> str:
+    """A hash of all that an edit with these overrides depends on."""
+    config = composed(*overrides)
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in PARTS}
+    text = json.dumps([parts, config.trainer.max_steps], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def be_quiet() -> None:

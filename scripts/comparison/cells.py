@@ -5,7 +5,7 @@ on where it was; files of several shares can be joined.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -95,22 +95,44 @@ def cell_of(row: dict[str, Any]) -> Cell:
     return Cell(row["method"], row["scene"], row["instruction"], row["seed"])
 
 
-def fill(path: Path, plan: Plan, prepare: Callable[[], Callable[[Cell], dict[str, float]]]) -> None:
+def fill(
+    path: Path,
+    plan: Plan,
+    settings: Mapping[str, str],
+    prepare: Callable[[], Callable[[Cell], dict[str, float]]],
+    keep: bool = False,
+) -> None:
     """Do the cells of a plan that the file does not hold yet.
 
     Args:
         path: the file.
         plan: what it is to hold.
+        settings: a hash of each method's; what the file holds of other settings is done again.
         prepare: loads what is needed, and gives what does a cell: its metrics.
+        keep: do nothing again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = {cell_of(row) for row in read(path)}
-    missing = [(cell, many) for cell, many in plan.cells() if cell not in done]
+    held = {cell_of(row): row.get("settings") for row in read(path)}
+    missing = [
+        (cell, many)
+        for cell, many in plan.cells()
+        if cell not in held or not (keep or held[cell] == settings[cell.method])
+    ]
     if not missing:
         return
+    if former := sum(cell in held for cell, _ in missing):
+        print(f"{former} cells of other settings are done again; --keep leaves them as they are.")
     do = prepare()
     with path.open("a", encoding="utf-8") as file:
+        if not ends_a_line(path):
+            file.write("\n")
         for cell, many in track(missing, "cells"):
-            row = {**cell._asdict(), "many": many, "metrics": do(cell)}
-            file.write(json.dumps(row) + "\n")
+            own = {"settings": settings[cell.method], "many": many, "metrics": do(cell)}
+            file.write(json.dumps(cell._asdict() | own) + "\n")
             file.flush()
+
+
+def ends_a_line(path: Path) -> bool:
+    """Whether what is written next begins a line: not after a kill in the middle of one."""
+    content = path.read_bytes()
+    return not content or content.endswith(b"\n")

@@ -1,13 +1,16 @@
 """The command line that comparisons share."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
-from .bench import Bench, be_quiet
-from .cells import Cell, Plan, fill
+from .bench import Bench, be_quiet, fingerprint
+from .cells import Plan, fill
 from .subjects import Subject
 from .tables import show
+
+KEEP = "do no cell again that was made with other settings"
 
 
 def arguments(
@@ -33,6 +36,7 @@ def arguments(
     parser.add_argument("--methods", nargs="+", help="some of them, the one to compare with first")
     parser.add_argument("--file", type=Path, default=Path(file))
     parser.add_argument("--table-only", action="store_true", help="show what is in the file")
+    parser.add_argument("--keep", action="store_true", help=KEEP)
     parser.add_argument("overrides", nargs="*", help="config overrides for all methods")
     return parser
 
@@ -45,11 +49,7 @@ def compare(subject: Subject, options: argparse.Namespace) -> None:
 def filled(subject: Subject, options: argparse.Namespace) -> Plan:
     """Do the cells that are missing, if that is wanted, and return which there are."""
     be_quiet()
-    if unknown := set(options.methods or ()) - set(subject.methods):
-        raise SystemExit(
-            f"--methods must be some of {', '.join(subject.methods)}; got {', '.join(unknown)} "
-            "(config overrides stand before it)"
-        )
+    check_methods(options.methods or (), subject.methods)
     plan = Plan(
         options.first,
         options.scenes,
@@ -59,12 +59,33 @@ def filled(subject: Subject, options: argparse.Namespace) -> Plan:
         options.one,
         options.many,
     )
-
-    def prepare() -> Callable[[Cell], dict[str, float]]:
-        methods = {name: subject.methods[name] for name in plan.methods}
-        bench = Bench(methods, [*subject.overrides, *options.overrides])
-        return lambda cell: subject.do(bench, cell)
-
     if not options.table_only:
-        fill(options.file, plan, prepare)
+        do_missing(options.file, plan, subject, options.overrides, options.keep)
     return plan
+
+
+def do_missing(
+    path: Path, plan: Plan, subject: Subject, overrides: Sequence[str], keep: bool
+) -> None:
+    """Do the cells of a plan that the file does not hold with these config overrides.
+
+    Args:
+        path: the file.
+        plan: which cells.
+        subject: what they are of.
+        overrides: for all methods.
+        keep: do no cell again that it holds with other settings.
+    """
+    shared = [*subject.overrides, *overrides]
+    methods = {name: subject.methods[name] for name in plan.methods}
+    settings = {name: fingerprint(*shared, *own) for name, own in methods.items()}
+    fill(path, plan, settings, lambda: partial(subject.do, Bench(methods, shared)), keep)
+
+
+def check_methods(chosen: Iterable[str], methods: Iterable[str]) -> None:
+    """Ends the script with one line if these are not all methods of a comparison."""
+    if unknown := sorted(set(chosen) - set(methods)):
+        raise SystemExit(
+            f"--methods must be some of {', '.join(methods)}; got {', '.join(unknown)} "
+            "(config overrides stand before it)"
+        )

@@ -188,6 +188,7 @@ def clips(frames: int, methods: Overrides) -> Subject:
             "samples": False,
         },
         methods=methods,
+        overrides=(f"data.frames={frames}",),
     )
 
 
@@ -215,7 +216,7 @@ def panoramas(width: int, ring: bool, methods: Overrides) -> Subject:
             "samples": False,
         },
         methods=methods,
-        overrides=("data=world_panorama",),
+        overrides=("data=world_panorama", f"data.width={width}", f"data.wrap={ring}"),
     )
 
 
@@ -249,6 +250,7 @@ def scenes(methods: Overrides, reconstructions: Path) -> Subject:
             "dircons_edit_tiny": True,
             "lpips_consecutive_tiny": False,
             "warped_rmse": False,
+            "warped_visible": True,
             "seconds": False,
             "samples": False,
         },
@@ -354,7 +356,7 @@ def panorama_regions(width: int, methods: Overrides) -> Subject:
             "samples": False,
         },
         methods=methods,
-        overrides=("data=world_panorama",),
+        overrides=("data=world_panorama", f"data.width={width}"),
     )
 
 

@@ -143,9 +143,13 @@ def table(rows: Rows, methods: Sequence[str], metrics: Mapping[str, bool], title
 
 
 def rows_of(path: Path, plan: Plan) -> list[dict[str, Any]]:
-    """The finished cells of a plan that a file holds, but for those of seeds that are not whole."""
+    """The finished cells of a plan that a file holds, but for those of seeds that are not whole.
+
+    Of a cell that was done again, with other settings, the last counts.
+    """
+    latest = {cell_of(row): row for row in read(path)}
     chosen = {cell for cell, _ in plan.cells()}
-    return of_whole_seeds([row for row in read(path) if cell_of(row) in chosen])
+    return of_whole_seeds([row for cell, row in latest.items() if cell in chosen])
 
 
 def of_whole_seeds(rows: Rows) -> list[dict[str, Any]]:

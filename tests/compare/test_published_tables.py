@@ -1,7 +1,9 @@
 """What the tables of scripts/reproduce_tables.py say, on figures whose outcome is known."""
 
+import argparse
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reproduce_tables
-from comparison.cells import Cell, fill
+from comparison.bench import fingerprint
+from comparison.cells import Cell, cell_of, fill
 from comparison.pictures import draw, draw_panel, draw_strip, style_of
 from comparison.published import Column, Published, panels, section, strips
 from comparison.subjects import clips
@@ -37,6 +40,7 @@ AGREEMENT = Column("agreement", "agreement", (0.0, 1.0))
 
 
 LABELS = {"first": "First", **{name: name.title() for name in GAIN}}
+SETTINGS = dict.fromkeys(LABELS, "0123456789ab")
 
 
 def published() -> Published:
@@ -72,7 +76,7 @@ def cells(tmp_path):
         }
 
     path = tmp_path / "cells.jsonl"
-    fill(path, plan, lambda: figures)
+    fill(path, plan, SETTINGS, lambda: figures)
     return path, plan
 
 
@@ -197,7 +201,7 @@ def test_rows_of_a_table_are_of_the_same_edits(tmp_path):
     def psnr(cell: Cell) -> dict[str, float]:
         return {"psnr_target": (20.0 if cell.instruction == hardest[cell.scene] else 30.0)}
 
-    fill(tmp_path / "all.jsonl", plan, lambda: psnr)
+    fill(tmp_path / "all.jsonl", plan, SETTINGS, lambda: psnr)
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     kept = [
         json.dumps(row)
@@ -236,13 +240,81 @@ def test_cells_that_are_there_are_not_done_again(cells):
     def refuse():
         raise AssertionError("Networks were loaded for nothing.")
 
-    fill(path, plan, refuse)
+    fill(path, plan, SETTINGS, refuse)
     assert path.read_text() == before
     kept = [line for line in before.splitlines() if json.loads(line)["method"] != "alike"]
     path.write_text("\n".join(kept) + "\n")
     done: list[Cell] = []
-    fill(path, plan, lambda: lambda cell: done.append(cell) or {})
+    fill(path, plan, SETTINGS, lambda: lambda cell: done.append(cell) or {})
     assert [cell.method for cell in done] == ["alike"] * len(SCENES)
+
+
+def test_cells_of_other_settings_are_done_again_and_count(cells):
+    path, plan = cells
+    fill(path, plan, SETTINGS | {"alike": "another"}, lambda: lambda cell: {"psnr_target": 1.0})
+    rows = rows_of(path, plan)
+    assert len(rows) == len(LABELS) * len(SCENES)
+    assert {row["metrics"]["psnr_target"] for row in rows if row["method"] == "alike"} == {1.0}
+    assert all(row["metrics"]["psnr_target"] > 1 for row in rows if row["method"] != "alike")
+    before = path.read_text()
+    fill(path, plan, dict.fromkeys(SETTINGS, "more"), lambda: lambda cell: {}, keep=True)
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("cut", [1, 30])
+def test_after_a_kill_in_the_middle_of_a_line_no_other_cell_is_lost(cells, cut):
+    path, plan = cells
+    path.write_text(path.read_text()[:-cut])
+    fill(path, plan, SETTINGS, lambda: lambda cell: {"psnr_target": 1.0})
+    assert {cell_of(row) for row in rows_of(path, plan)} == {cell for cell, _ in plan.cells()}
+
+
+def test_what_a_result_depends_on_is_in_its_hash():
+    plain = fingerprint()
+    assert plain == fingerprint() == fingerprint("callbacks.preview.every=3", "metrics=pixels")
+    changed = (
+        "kernel=imq",
+        "method=dds",
+        "guidance.text=2.0",
+        "trainer.max_steps=3",
+        "data.frames=4",
+    )
+    assert len({plain, *map(fingerprint, changed)}) == 1 + len(changed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--file", "half.jsonl"), "--file holds the cells of one table"),
+        (("--only", "video", "--methods", "nerf"), "--methods must be some of csd_edit_best"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused_in_one_line(arguments, message, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["reproduce_tables.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        reproduce_tables.main()
+    assert message in f"{ended.value.code}{capsys.readouterr().err}"
+
+
+def test_a_share_keeps_within_the_plan():
+    plan = published().plan()
+    options = argparse.Namespace(first=4, scenes=10, seeds=None, methods=["better"], edits=None)
+    part = reproduce_tables.share(plan, options)
+    assert {cell for cell, _ in part.cells()} < {cell for cell, _ in plan.cells()}
+    assert len(list(part.cells())) == 2
+
+
+def test_the_page_is_made_of_the_cells_that_there_are(tmp_path, monkeypatch):
+    shutil.copytree(reproduce_tables.DOCS / "results", tmp_path / "results")
+    for picture in (tmp_path / "results").glob("*.png"):
+        picture.unlink()
+    monkeypatch.setattr(reproduce_tables, "DOCS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["reproduce_tables.py", "--table-only"])
+    reproduce_tables.main()
+    text = (tmp_path / "results.md").read_text()
+    assert text == (Path(__file__).parents[2] / "docs" / "results.md").read_text()
+    for picture in re.findall(r"\]\((results/[a-z_0-9]+.png)\)", text):
+        assert (tmp_path / picture).is_file()
 
 
 def test_the_picture_is_drawn(cells, tmp_path):
