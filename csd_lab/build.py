@@ -12,6 +12,7 @@ import torch
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig
 
+from csd_lab.baselines.base import ScheduledSampler, check_deterministic
 from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
 from csd_lab.data import CanvasData, ClipData, EditData, SceneData, TextScene
 from csd_lab.distill import Distiller, Sampler
@@ -28,6 +29,7 @@ from csd_lab.particles import (
 )
 from csd_lab.particles.base import check_clipping, check_unit_step
 from csd_lab.particles.module import check_trainer
+from csd_lab.particles.scene_route import check_moves_scenes
 from csd_lab.particles.text_to_3d import check_caption_prior, check_distils, check_regularisers
 from csd_lab.priors import Prior
 from csd_lab.priors.latent_diffusion import choose_device
@@ -79,11 +81,17 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         check_regularisers(make.keywords["regularisers"])
         check_caption_prior(get_object(config.prior._target_))
     rehearse(make.keywords)
+    if make.keywords.get("route") == "renderer":
+        check_moves_scenes(make.keywords["distiller"])
+        rehearse_optimizer("modality.scene_optimizer", make.keywords["scene_optimizer"])
     check_clipping(make.keywords["distiller"], trainer)
     check_sampler(make.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior = prior_of(config, trainer.strategy.root_device)
-    return Run(data, module_of(config, data, prior, make), trainer)
+    module = module_of(config, data, prior, make)
+    if isinstance(make.keywords["distiller"], ScheduledSampler) and windows_overlap(data):
+        check_deterministic(make.keywords["distiller"])
+    return Run(data, module, trainer)
 
 
 def prior_of(config: DictConfig, device: torch.device) -> Prior:
@@ -279,6 +287,22 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
         )
 
 
+def windows_overlap(data: EditData) -> bool:
+    """Whether two windows of an image share pixels, on a ring over its join, too."""
+    if data.windows is None:
+        return False
+    boxes = data.windows.boxes
+    around = data.task.source.shape[3] if data.windows.wrap else 0
+    for shift in {0, around}:
+        other = boxes + boxes.new_tensor([0, shift, 0, shift])
+        begin = torch.maximum(boxes[:, None, :2], other[None, :, :2])
+        end = torch.minimum(boxes[:, None, 2:], other[None, :, 2:])
+        itself = len(boxes) if shift == 0 else 0
+        if int((begin < end).all(dim=-1).sum()) > itself:
+            return True
+    return False
+
+
 def rehearse(parts: Mapping[str, Any]) -> None:
     """Make the optimiser once for nothing, so that it refuses bad settings early.
 
@@ -288,18 +312,28 @@ def rehearse(parts: Mapping[str, Any]) -> None:
     Raises:
         ValueError: if it does, or is none for the method.
     """
-    try:
-        parts["optimizer"]([torch.nn.Parameter(torch.zeros(1))])
-    except TypeError as error:
-        given = ", ".join(
-            f"{name}={value!r}" for name, value in parts["optimizer"].keywords.items()
-        )
-        raise ValueError(
-            f"optimizer.optimizer must have settings that {parts['optimizer'].func.__name__} "
-            f"takes, got {given} ({error})."
-        ) from error
+    rehearse_optimizer("optimizer.optimizer", parts["optimizer"])
     if isinstance(parts["distiller"], Sampler):
         check_unit_step(parts["optimizer"], parts["scheduler"])
+
+
+def rehearse_optimizer(name: str, make: partial[torch.optim.Optimizer]) -> None:
+    """Make an optimiser once for nothing.
+
+    Args:
+        name: of its settings.
+        make: what makes it.
+
+    Raises:
+        ValueError: if it refuses them.
+    """
+    try:
+        make([torch.nn.Parameter(torch.zeros(1))])
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in make.keywords.items())
+        raise ValueError(
+            f"{name} must have settings that {make.func.__name__} takes, got {given} ({error})."
+        ) from error
 
 
 def prompts_for(config: DictConfig, prior: Prior, task: EditTask) -> str | tuple[str, ...]:

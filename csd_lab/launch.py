@@ -32,7 +32,7 @@ from csd_lab.messages import WRONG_INPUT, one_line
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
-from csd_lab.settings import all_steps, check, describe, several
+from csd_lab.settings import all_steps, check, describe, edits_views, prompts_in_turn, several
 from csd_lab.sweep.job import Ending, ending_of
 from csd_lab.sweep.progress import read_progress
 from csd_lab.sweep.status import State
@@ -182,6 +182,7 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
             f"resume: {str(folder.root)!r} holds no checkpoint to go on from; start it anew."
         )
     saved = cast(DictConfig, OmegaConf.load(folder.config))
+    steps = saved.trainer.max_steps
     for override in HydraConfig.get().overrides.task:
         key = override.lstrip("+~").partition("=")[0]
         if key == "resume":
@@ -193,6 +194,11 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
                 f"only {allowed} may change, got {key!r}."
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
+    if saved.trainer.max_steps != steps and (prompts_in_turn(saved) > 1 or edits_views(saved)):
+        raise ValueError(
+            f"trainer.max_steps must stay as it was, {steps}, where prompts follow one another or "
+            f"views of a scene are edited; got {saved.trainer.max_steps}."
+        )
     saved.resume = None
     return saved
 

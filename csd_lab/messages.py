@@ -135,6 +135,8 @@ def placed(text: str, where: str) -> str:
             f"{key} is no setting of {match[1]}; leave it out, or the experiment that brings it "
             f"with another choice of {where.partition('.')[0] or 'parts'}."
         )
+    if match := re.search(r"(\w+)\(\) takes no arguments", text):
+        return f"{where or match[1]} must have no settings beside its _target_, {match[1]}."
     name = text.partition(" must ")[0]
     if not where or name in TOP or name == where.rpartition(".")[2]:
         return text

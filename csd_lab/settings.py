@@ -133,9 +133,14 @@ def prompts_in_turn(config: DictConfig) -> int:
     return len(config.prompt) if isinstance(config.prompt, ListConfig) else 1
 
 
+def edits_views(config: DictConfig) -> bool:
+    """Whether a scene is edited through its images."""
+    return "updates" in config.modality and bool(config.modality.route == "images")
+
+
 def updates(config: DictConfig) -> int:
     """How often views of a scene come in hand; 1 where they do not."""
-    if "updates" not in config.modality or config.modality.route != "images":
+    if not edits_views(config):
         return 1
     times: int = config.modality.updates.times
     return times
@@ -249,14 +254,29 @@ def unused(config: DictConfig, overrides: Sequence[str]) -> str:
         config: what is run.
         overrides: as typed.
     """
-    idle = [part for part in ("kernel", "scheduler") if part not in config.method.distiller]
-    groups = [PARTS[part] for part in idle]
-    keys = [override.lstrip("+").partition("=")[0] for override in overrides]
-    ignored = [key for key in keys if key.split(".")[0] in groups]
-    if not ignored:
-        return ""
-    (group, *_) = ignored[0].split(".")
-    return f"{ignored[0]} changes nothing: method={config.choices.method} has no {group}."
+    reasons = idle(config)
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
+        for name, reason in reasons.items():
+            if f"{key}.".startswith(f"{name}."):
+                return f"{key} changes nothing: {reason}."
+    return ""
+
+
+def idle(config: DictConfig) -> dict[str, str]:
+    """Why settings change nothing in this run, by their names or those of their groups."""
+    method, optimizer = config.choices.method, config.choices.optimizer
+    reasons = {
+        group: f"method={method} has no {group}"
+        for part, group in PARTS.items()
+        if part not in config.method.distiller
+    }
+    if config.modality.get("route") == "renderer":
+        moved = "modality.scene_optimizer moves the scene (modality.route=renderer)"
+        reasons |= {"optimizer": moved, "method.lr": moved}
+    elif optimizer != "sgd" and "lr" in config.method:
+        reasons["method.lr"] = f"optimizer={optimizer} has its own, optimizer.optimizer.lr"
+    return reasons
 
 
 def about_windows(data: EditData) -> dict[str, str]:

@@ -10,6 +10,7 @@ alone could come, and how near the edit came. Runs that are there already are no
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import subprocess
@@ -68,6 +69,12 @@ def run(look: str, clip: Path, folder: Path, overrides: list[str]) -> None:
     subprocess.run(command, check=True)
 
 
+def name_of(clip: Path, overrides: list[str]) -> str:
+    """Of the folder for runs of a clip with these overrides, and for no others."""
+    told = repr((str(clip.resolve()), overrides))
+    return f"{clip.stem}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -78,11 +85,12 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="config overrides for all runs")
     options = parser.parse_args()
     frames = read_media(options.clip).frames
+    place = options.folder / name_of(options.clip, options.overrides)
     table = Table("look", "source, dB", "autoencoder, dB", "edited, dB")
     for look in options.looks:
         exact = world.apply_look(look, frames)
-        write_target(options.folder / "exact" / look, exact)
-        folder = RunFolder(options.folder / look)
+        write_target(place / "exact" / look, exact)
+        folder = RunFolder(place / look)
         run(look, options.clip.resolve(), folder.root.resolve(), options.overrides)
         edited = json.loads(folder.results.read_text(encoding="utf-8"))["metrics"]["psnr_target"]
         rebuilt = reconstructed(exact)

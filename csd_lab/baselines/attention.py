@@ -94,16 +94,16 @@ class MapHook(ABC):
 
 @final
 class SharedKeys(KeyHook):
-    """Keys and values from other samples: of the same call, or captured in earlier ones.
+    """Keys and values from other samples of the same call.
 
     Args:
         labels: a name for each row of the call, no two the same.
         sources: for each row, the names of those whose tokens it attends to, side by side; the same
             number of them for all.
         sections: parts of the unet where it does so; elsewhere each row attends to itself.
-        captured: tokens by place and name, (Q, C) each. Those of earlier calls are taken from here,
-            and those of this call that are sources, or in ``keep``, are put here.
-        keep: names whose tokens later calls will want.
+
+    Attributes:
+        captured: the sources' tokens by place and name, (Q, C) each.
 
     Raises:
         ValueError: the arguments do not fit each other.
@@ -114,8 +114,6 @@ class SharedKeys(KeyHook):
         labels: Sequence[Hashable],
         sources: Sequence[Sequence[Hashable]],
         sections: Collection[Section] = ("down", "mid", "up"),
-        captured: dict[tuple[Place, Hashable], Tensor] | None = None,
-        keep: Collection[Hashable] = (),
     ) -> None:
         if len(sources) != len(labels) or len(set(map(len, sources))) > 1:
             raise ValueError(
@@ -123,8 +121,8 @@ class SharedKeys(KeyHook):
                 f"others; got {len(sources)} rows of lengths {sorted(set(map(len, sources)))}"
             )
         self.labels, self.sources, self.sections = labels, sources, sections
-        self.captured = {} if captured is None else captured
-        self._kept = {name for row in sources for name in row} | set(keep)
+        self.captured: dict[tuple[Place, Hashable], Tensor] = {}
+        self._wanted = {name for row in sources for name in row}
 
     def tokens(self, place: Place, rows: range, inputs: Tensor) -> Tensor | None:
         """The sources' tokens, (B, S Q, C).
@@ -135,7 +133,7 @@ class SharedKeys(KeyHook):
         if place.section not in self.sections:
             return None
         for row, tokens in zip(rows, inputs, strict=True):
-            if self.labels[row] in self._kept:
+            if self.labels[row] in self._wanted:
                 self.captured[place, self.labels[row]] = tokens
         return torch.stack([self._tokens(place, self.sources[row]) for row in rows])
 

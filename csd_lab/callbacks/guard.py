@@ -5,7 +5,7 @@ from typing import final
 import pytorch_lightning as pl
 from torch import Tensor
 
-from csd_lab.particles import ParticleModule
+from csd_lab.particles import ParticleModule, SceneParticles
 
 
 class NonFiniteGradientError(ValueError):
@@ -35,10 +35,12 @@ class NonFiniteGuard(pl.Callback):
         if finite.all():
             finite = _finite(step.distillation.gradient)
         if not finite.all():
+            straight = isinstance(pl_module, SceneParticles)
+            rate = "modality.scene_optimizer.lr" if straight else "optimizer.optimizer.lr"
             raise NonFiniteGradientError(
                 f"The gradient of step {step.number} is not finite for particle "
                 f"{_listed(step.ids, finite)} (t = {int(step.timestep)}). The last good state is "
-                "checkpointed; try a smaller optimizer.optimizer.lr or guidance.text."
+                f"checkpointed; try a smaller {rate} or guidance.text."
             )
         if step.errors is not None and not step.errors.isfinite().all():
             raise NonFiniteGradientError(

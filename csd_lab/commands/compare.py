@@ -24,7 +24,7 @@ from csd_lab.files import atomic_path
 
 NAME = "comparison"
 COLUMNS = 3
-"""Metrics in the terminal's table; the files have all."""
+"""Metrics in the terminal's table, if they fit; the files have all."""
 LABEL = 24
 """Widest column of labels there, in characters."""
 FIGURE = 13
@@ -156,7 +156,10 @@ def _compare(options: argparse.Namespace) -> None:
 def _tell(comparison: Comparison, page: Path) -> None:
     """Print the table of means, the runs that are not in it, and where the page is."""
     console = Console()
-    console.print(_table(comparison))
+    columns = COLUMNS
+    while columns > 1 and console.measure(_table(comparison, columns)).minimum > console.width:
+        columns -= 1
+    console.print(_table(comparison, columns))
     left_out = [run for run in comparison.runs if run.state != "done"]
     for run in left_out[:10]:
         console.print(Text(f"not finished: {run.name}: {run.state}, {run.reason}", "yellow"))
@@ -165,9 +168,9 @@ def _tell(comparison: Comparison, page: Path) -> None:
     print(f"Page: {page}")
 
 
-def _table(comparison: Comparison) -> Table:
+def _table(comparison: Comparison, columns: int) -> Table:
     """Means of the first few metrics."""
-    names = list(comparison.metrics)[:COLUMNS]
+    names = list(comparison.metrics)[:columns]
     best = {name: comparison.best(name) for name in names}
     table = Table(box=SIMPLE_HEAD, caption="mean over scenes ± 95 %", caption_justify="left")
     for key in comparison.by or ("group",):

@@ -6,10 +6,12 @@ The readers' tables mark the best mean of each metric in bold and say which way 
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from csd_lab.compare.comparison import Comparison, Group
 from csd_lab.compare.figures import MINUS, difference_text, mean_text
+from csd_lab.compare.statistics import ENOUGH, Estimate
 
 ARROWS = {True: "↑", False: "↓", None: ""}
 BETTER = {True: "higher", False: "lower", None: ""}
@@ -20,6 +22,8 @@ LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
     "–": "--",
     "·": r"$\cdot$",
     "↑": r"$\uparrow$",
@@ -33,11 +37,21 @@ def rules(comparison: Comparison) -> list[str]:
     matched = " and ".join(comparison.matched)
     pairs = f" of the same {matched}" if matched else ""
     pooled = f" ({', '.join(comparison.pooled)} too)" if comparison.pooled else ""
+    counted = [
+        comparison.difference(group, name).scenes
+        for group in comparison.groups
+        for name in comparison.metrics
+        if group != comparison.reference
+    ]
+    few = [
+        f"Intervals of fewer than {ENOUGH} scenes are too short: what they leave out may still be."
+    ]
     return [
         f"Means are over scenes ({scene}) with Student's 95 % interval; all runs of a scene "
         f"are averaged first{pooled}, since only scenes are independent.",
         f"Differences are to {comparison.reference.label}, between runs of one scene{pairs}, with "
         "the bootstrap's 95 % interval over scenes; they are not corrected for their number.",
+        *(few if any(0 < scenes < ENOUGH for scenes in counted) else []),
     ]
 
 
@@ -72,7 +86,7 @@ def csv_table(comparison: Comparison) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Two tables, means and differences, below the rules they are made by."""
-    means, differences = (_rows(comparison, kind) for kind in (_mean_cells, _difference_cells))
+    means, differences = _means(comparison), _differences(comparison)
     return "\n".join(
         [
             *(f"{_markdown(rule)}\n" for rule in rules(comparison)),
@@ -87,7 +101,7 @@ def markdown(comparison: Comparison) -> str:
 
 def latex(comparison: Comparison) -> str:
     """The same as two booktabs tables, to be put into a ``table`` environment."""
-    means, differences = (_rows(comparison, kind) for kind in (_mean_cells, _difference_cells))
+    means, differences = _means(comparison), _differences(comparison)
     labels = max(1, len(comparison.by))
     comments = [f"% {rule}" for rule in map(_one_line, rules(comparison))]
     return "\n".join(
@@ -103,8 +117,18 @@ def latex(comparison: Comparison) -> str:
     )
 
 
-Cell = tuple[str, bool]
-"""Text, and whether it is the best of its column."""
+class Cell(NamedTuple):
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        best: whether it is the best of its column.
+        note: what follows the text.
+    """
+
+    text: str
+    best: bool = False
+    note: str = ""
 
 
 def _head(comparison: Comparison) -> list[str]:
@@ -115,34 +139,45 @@ def _head(comparison: Comparison) -> list[str]:
     return [*(comparison.by or ("",)), "scenes", *titles]
 
 
-def _rows(
-    comparison: Comparison, cells: Callable[[Comparison, Group], list[Cell]]
-) -> list[list[Cell]]:
-    return [
-        [
-            *((value, False) for value in comparison.values(group) or (group.label,)),
-            (str(comparison.scenes(group)), False),
-            *cells(comparison, group),
+def _means(comparison: Comparison) -> list[list[Cell]]:
+    rows = []
+    for group in comparison.groups:
+        scenes = comparison.scenes(group)
+        means = {name: comparison.estimate(group, name) for name in comparison.metrics}
+        cells = [
+            _figure(mean_text(mean), mean, scenes, mean.mean == comparison.best(name))
+            for name, mean in means.items()
         ]
-        for group in comparison.groups
-    ]
+        rows.append([*_labels(comparison, group), Cell(str(scenes)), *cells])
+    return rows
 
 
-def _mean_cells(comparison: Comparison, group: Group) -> list[Cell]:
-    means = {name: comparison.estimate(group, name) for name in comparison.metrics}
-    return [(mean_text(m), m.mean == comparison.best(name)) for name, m in means.items()]
+def _differences(comparison: Comparison) -> list[list[Cell]]:
+    rows = []
+    for group in comparison.groups:
+        if group == comparison.reference:
+            cells = [Cell(""), *(Cell("reference") for _ in comparison.metrics)]
+        else:
+            found = [comparison.difference(group, name) for name in comparison.metrics]
+            scenes = max((each.scenes for each in found), default=0)
+            figures = (_figure(difference_text(each), each, scenes) for each in found)
+            cells = [Cell(str(scenes)), *figures]
+        rows.append([*_labels(comparison, group), *cells])
+    return rows
 
 
-def _difference_cells(comparison: Comparison, group: Group) -> list[Cell]:
-    if group == comparison.reference:
-        return [("reference", False) for _ in comparison.metrics]
-    return [
-        (difference_text(comparison.difference(group, name)), False) for name in comparison.metrics
-    ]
+def _figure(text: str, estimate: Estimate, scenes: int, best: bool = False) -> Cell:
+    """A figure, which says so if it is of fewer scenes than its row."""
+    return Cell(text, best, f" of {estimate.scenes}" if 0 < estimate.scenes < scenes else "")
+
+
+def _labels(comparison: Comparison, group: Group) -> list[Cell]:
+    return [Cell(value) for value in comparison.values(group) or (group.label,)]
 
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
-    texts = [[f"**{_markdown(t)}**" if best else _markdown(t) for t, best in row] for row in rows]
+    marks = {True: "**", False: ""}
+    texts = [[f"{marks[best]}{_markdown(t)}{marks[best]}{n}" for t, best, n in row] for row in rows]
     lines = [[_markdown(title) for title in head], ["---"] * len(head), *texts]
     return [f"| {' | '.join(line)} |" for line in lines]
 
@@ -150,7 +185,7 @@ def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list
 def _latex_table(head: Sequence[str], rows: Sequence[Sequence[Cell]], labels: int) -> list[str]:
     """A tabular whose first columns are labels, and the others numbers."""
     columns = "l" * labels + "r" * (len(head) - labels)
-    lines = [" & ".join(_latex(text, best) for text, best in row) for row in rows]
+    lines = [" & ".join(_latex(text, best) + note for text, best, note in row) for row in rows]
     return [
         f"\\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -172,7 +207,7 @@ def _unfinished(comparison: Comparison) -> list[str]:
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", _one_line(text))
 
 
 def _latex(text: str, best: bool = False) -> str:

@@ -180,9 +180,10 @@ def guided_noise(prior: NoisePredictor, t: Tensor, requests: Sequence[Request]) 
     Returns:
         One (N, C, h, w) a request, in float32 or the particles' higher precision.
     """
-    parts = [part for request in requests for part in _parts(request)]
-    predictions = iter(prior.predict_noise([part.query for part in parts], t))
-    return [_combine(request.x_t, _parts(request), predictions) for request in requests]
+    parts = [_parts(request) for request in requests]
+    queries = [part.query for own in parts for part in own]
+    predictions = iter(prior.predict_noise(queries, t))
+    return [_combine(r.x_t, own, predictions) for r, own in zip(requests, parts, strict=True)]
 
 
 class _Part(NamedTuple):

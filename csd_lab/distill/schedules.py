@@ -238,7 +238,7 @@ class AlphaSigmaSquared(Weight):
 
 @final
 class NoiseToSignal(Weight):
-    """w(t) = min(b_t / a_t, most): as far towards the clean estimate at all levels of noise.
+    """w(t) = min(b_t / a_t, most): as far towards the clean estimate, up to some level of noise.
 
     Unbounded, w (eps - e) is the gradient of |x - x_0|^2 / 2 (Zhu & Zhuang 2023, arXiv 2305.18766);
     but the more noise there is, the less the estimate is to be trusted.

@@ -10,7 +10,7 @@ next S follow y_2, and so on. When prompt p begins, with x the latents that prom
 
 the optimiser and its learning rate are as new, and so is the stream of timesteps and noise: all is
 as in a run of its own, but that x goes on as it is, so that no further coding blurs it. A sampler
-begins anew instead, from noise.
+begins anew instead, from noise. For a prior that reads captions, y_{p-1} then is what s shows.
 """
 
 from abc import ABC, abstractmethod
@@ -107,6 +107,13 @@ class LatentParticles(ParticleModule, ABC):
         return self.prompts[int(self.stage)]
 
     @final
+    @property
+    def source_text(self) -> str:
+        """The text of the source's own estimate: its caption is the prompt that has led to it."""
+        made = self.stage > 0 and self.prior.reads == "caption"
+        return self.prompts[int(self.stage) - 1] if made else self.source_prompt
+
+    @final
     def setup(self, stage: str) -> None:
         """Encode the source where the prior will run."""
         del stage
@@ -129,7 +136,7 @@ class LatentParticles(ParticleModule, ABC):
         if not isinstance(self.distiller, Sampler):
             self.latents.copy_(self.source_latents)
             return
-        texts = Conditioning(self.prompt, self.source_prompt, self.negative_prompt, self.condition)
+        texts = Conditioning(self.prompt, self.source_text, self.negative_prompt, self.condition)
         noise = self.starting_noise().to(self.latents)
         self.latents.copy_(self.distiller.start(self.source_latents, noise, texts))
 
@@ -164,7 +171,7 @@ class LatentParticles(ParticleModule, ABC):
     def conditioning(self, ids: Tensor) -> Conditioning:
         """The prompts, and each particle's own source as the image condition."""
         image = None if self.condition is None else self.parts(self.condition, ids)
-        return Conditioning(self.texts(ids), self.source_prompt, self.negative_prompt, image)
+        return Conditioning(self.texts(ids), self.source_text, self.negative_prompt, image)
 
     @final
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, get_args
 
+from csd_lab.distill import Distiller, Sampler
 from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
 from csd_lab.particles.scene import SceneModule, SceneParticles
 
@@ -27,6 +28,15 @@ def scene_module(
     if route == "images":
         return DatasetUpdate(updates, **options)
     return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
+
+
+def check_moves_scenes(distiller: Distiller) -> None:
+    """Raises ValueError for a method that samples: it has no gradient to move a scene by."""
+    if isinstance(distiller, Sampler):
+        raise ValueError(
+            f"modality.route must be images for {type(distiller).__name__}, which samples; got "
+            "renderer"
+        )
 
 
 def check_route(route: str) -> None:

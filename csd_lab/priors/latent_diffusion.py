@@ -245,7 +245,7 @@ class LatentDiffusion(Prior):
         if t != t.round():
             raise ValueError(
                 f"t must be an integer for a model that predicts velocities; got {t.item()}: "
-                "choose a sampler with integer timesteps"
+                "+sampler.timestep_spacing=leading gives integers"
             )
         return self.schedule.alpha(t) * velocity + self.schedule.sigma(t) * x_t
 

@@ -28,6 +28,8 @@ WEIGHTS = {
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 PREDICTIONS = ("epsilon", "v_prediction")
+CONDITIONS = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type")
+"""Settings of a unet that wants more than noise, a timestep and a text."""
 
 CONFIGS = ("model_index.json", "scheduler/*.json", *(f"{part}/config.json" for part in WEIGHTS))
 """What tells whether a model is one for these priors."""
@@ -231,6 +233,8 @@ def _check_kinds(folder: PipelineFolder) -> None:
             f"it predicts {prediction} in a schedule of {schedule}, not "
             f"{' or '.join(PREDICTIONS)} in a variance-preserving diffusion"
         )
+    if more := [name for name in CONDITIONS if folder.unet.get(name) is not None]:
+        refuse(f"its unet wants more than a text ({', '.join(more)})")
     width = folder.unet.get("cross_attention_dim")
     features = folder.text_encoder.get("hidden_size", 512)  # left out of the file if it is 512
     if width != features:

@@ -54,8 +54,10 @@ def report(logged: Logged) -> wr.Report:
     """The report: the same in one page with words, the runs as a table grouped by method."""
     blocks: list[Any] = [
         wr.P(
-            "Mean over the runs of each method, with the standard error; every figure is of the "
-            "final result of a run. The table below a heading's panels lists the runs."
+            "Bars and curves are means over the runs of each method, with the range from the "
+            "smallest run to the largest. Bars are of the final results, curves go over steps. "
+            "Runs of one clip are not independent: for intervals over clips, csd-lab-compare. "
+            "The table below a heading's panels lists the runs."
         ),
     ]
     if logged.metrics:
@@ -118,7 +120,7 @@ def _bars(logged: Logged) -> list[Any]:
             metrics=[name],
             groupby=METHOD,
             groupby_aggfunc="mean",
-            groupby_rangefunc="stderr",
+            groupby_rangefunc="minmax",
             max_runs_to_show=RUNS_SHOWN,
         )
         for name, note in logged.metrics.items()

@@ -184,17 +184,6 @@ def test_sections_outside_those_given_attend_to_themselves(prior):
     assert (decoder - everywhere).abs().max() > 1e-3
 
 
-def test_tokens_captured_in_an_earlier_call_are_as_those_of_the_same(prior):
-    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    together = noise_of(prior, keys=SharedKeys("ab", [("a",), ("a",)]), x=x)
-    captured: dict = {}
-    noise_of(prior, keys=SharedKeys("a", [("a",)], captured=captured), x=x[:1])
-    query = Query(x[1:], "b", None)
-    with hooked(prior.unet, SharedKeys("b", [("a",)], captured=captured)):
-        (later,) = prior.predict_noise([query], torch.tensor(300))
-    torch.testing.assert_close(later[0], together[1], rtol=0, atol=1e-5)
-
-
 def test_captured_tokens_are_the_normalised_inputs_of_the_block(prior):
     seen = {}
     place, attention = next((p, a) for p, a in attentions(prior.unet).items() if not p.cross)

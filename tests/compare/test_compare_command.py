@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,24 @@ def test_it_writes_the_page_and_the_tables(sweep, tmp_path, capsys):
     assert {row["method"] for row in rows} == {"csd", "csd_edit", "dds"}
     page = (tmp_path / "out" / "comparison.html").read_text(encoding="utf-8")
     assert "Comparison of synthetic" in page
+
+
+@pytest.mark.parametrize("width", [64, 80, 160])
+def test_the_terminals_table_has_the_columns_that_fit_and_cuts_no_figure(
+    maker, tmp_path, monkeypatch, capsys, width
+):
+    names = ("psnr_answer", "agreement", "lpips_consecutive_tiny")
+    for number, (method, clip) in enumerate(product(("dds", "csd_edit"), range(2))):
+        figures = dict.fromkeys(names, 16.75 + clip)
+        maker.make(tmp_path / "runs" / str(number), figures, method=method, clip=clip)
+    monkeypatch.setenv("COLUMNS", str(width))
+    main([str(tmp_path / "runs"), "--by", "method,kernel,prompt", "--out", str(tmp_path)])
+    lines = capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ").splitlines()
+    rows = [line for line in lines if "17.3" in line]
+    assert len(rows) == 2
+    assert len({row.count("17.3 ± 6.4") for row in rows}) == 1
+    assert rows[0].count("17.3 ± 6.4") >= (1 if width < 160 else 3)
+    assert all(len(line) <= width for line in lines if "Page:" not in line)
 
 
 def test_the_sweeps_own_folder_is_the_default(maker, tmp_path, capsys):

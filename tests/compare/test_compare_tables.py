@@ -66,7 +66,29 @@ def test_any_text_stays_text(maker, tmp_path):
     assert {len(row) for row in table} == {3}
     assert any(r"\<b\>\*bold\*\</b\> \[next\]" in row[0] for row in table)
     tex = latex(comparison)
-    assert r"50\% of \$x\_1 \& y\#2|\{a\}\textasciitilde{}\textasciicircum{}" in tex
+    assert r"50\% of \$x\_1 \& y\#2\textbar{}\{a\}\textasciitilde{}\textasciicircum{}" in tex
     assert "\n{}[plain] &" in tex
     values = {row["prompt"] for row in csv.DictReader(io.StringIO(csv_table(comparison)))}
     assert values == {HOSTILE, "[plain]"}
+
+
+def test_a_figure_says_of_how_many_scenes_it_is(maker, tmp_path):
+    """Means are of the scenes that a group has, differences of those that both have."""
+    for clip in range(4):
+        known = {} if clip else {"agreement": None}
+        figures = {"psnr_answer": 20.0 + clip, "agreement": 0.5 + clip / 8} | known
+        maker.make(tmp_path / f"dds{clip}", figures, method="dds", clip=clip)
+        if clip in (1, 2):
+            maker.make(tmp_path / f"csd{clip}", figures, clip=clip)
+    comparison = Comparison(load_runs(tmp_path), by=["method"], reference="csd_edit")
+    text = markdown(comparison)
+    means, differences = (
+        next(cells(line) for line in part.splitlines() if line.startswith("| dds"))
+        for part in text.split("\n\n")[-2:]
+    )
+    assert means[1] == "4"
+    assert [cell.endswith(" of 3") for cell in means[2:]] == [False, True]
+    assert differences[1] == "2"
+    assert not any(" of " in cell for cell in differences)
+    for table in (text, latex(comparison)):
+        assert "Intervals of fewer than 6 scenes are too short" in table

@@ -33,13 +33,16 @@ def test_the_second_prompt_starts_from_what_the_first_one_left():
 
 
 def test_the_second_prompt_is_followed_as_in_a_run_of_its_own():
-    """The exact prior's latents are its images, which coding does not change."""
+    """The exact prior's latents are its images, which coding does not change.
+
+    It reads captions, and the first prompt is the caption of what the second one starts from.
+    """
     first, _ = run(in_turn("dark", lr=0.01), S)
     both, _ = run(in_turn(lr=0.01), 2 * S)
     batches = [torch.tensor([k % 7, 7 + k]) for k in range(S, 2 * S)]
     image = first.latents.detach()
     assert torch.equal(first.export(), image)  # within [0, 1]
-    alone, _ = fit(canvas(image, "bright", edit=True, lr=0.01), batches)
+    alone, _ = fit(canvas(image, "bright", edit=True, lr=0.01, source_prompt="dark"), batches)
     assert torch.equal(both.latents, alone.latents)
 
 

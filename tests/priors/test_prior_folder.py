@@ -144,6 +144,10 @@ class TestRefusedBeforeLoading:
         edit(folder / "text_encoder" / "config.json", hidden_size=12)
         assert "its unet reads texts of width 8, but would get 12" in message(folder)
 
+    def test_a_unet_that_wants_more_than_a_text_is_refused(self, folder):
+        edit(folder / "unet" / "config.json", class_embed_type="projection")
+        assert "its unet wants more than a text (class_embed_type)" in message(folder)
+
     @pytest.mark.parametrize(
         "changes",
         [{"prediction_type": "sample"}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}],

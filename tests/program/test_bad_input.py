@@ -183,6 +183,9 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("prior.channels_last=maybe",), "channels_last must be true or false"),
         (("prior.local_files_only=maybe",), "local_files_only must be true or false"),
         ((*SCENE, "modality.route=elsewhere"), "route must be images or renderer"),
+        ((*SCENE, "method=ip2p", "modality.route=renderer"), "route must be images for Instruct"),
+        ((*SCENE, "method=dds", "+modality.scene_optimizer.foo=1"), "foo is no setting of Adam"),
+        ((*TEXT, "method=pds"), "method.weight must have no settings beside its _target_"),
         ((*SCENE, "modality.recipe.reconstruction=none"), "must be the folder of a run of exper"),
         ((*SCENE, "field.resolution=1"), "resolution must be at least 2"),
         ((*SCENE, "field=gsplat"), "needs a CUDA device, and there is none"),
@@ -248,6 +251,12 @@ def test_a_kernel_that_a_method_has_not_is_told(csd_lab):
     outcome = csd_lab(*LIGHT, "method=sds", "kernel=imq")
     assert outcome.code == 0
     assert "kernel changes nothing: method=sds has no kernel" in outcome.err
+
+
+def test_a_learning_rate_that_the_optimizer_does_not_take_is_told(csd_lab):
+    outcome = csd_lab(*LIGHT, "optimizer=adam", "method.lr=0.01")
+    assert outcome.code == 0
+    assert "method.lr changes nothing: optimizer=adam has its own" in outcome.err
 
 
 def test_timesteps_outside_the_schedule(csd_lab):

@@ -106,6 +106,9 @@ def test_prompts_in_turn_go_on_where_they_were_stopped(csd_lab, tmp_path):
     again = torch.load(folder.checkpoint, weights_only=True)["state_dict"]
     assert whole.keys() == again.keys()
     assert all(torch.equal(whole[name], again[name]) for name in whole)
+    longer = csd_lab("resume=run", "trainer.max_steps=9")
+    assert longer.code == 2
+    assert "trainer.max_steps must stay as it was" in longer.err
 
 
 def test_bad_input_is_one_line(csd_lab, tmp_path):
@@ -113,3 +116,15 @@ def test_bad_input_is_one_line(csd_lab, tmp_path):
     assert outcome.code != 0
     assert "'no.png' does not exist" in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "wrap", "code"), [(128, "false", 0), (96, "false", 2), (96, "true", 2)]
+)
+def test_noise_is_not_drawn_where_windows_overlap(csd_lab, width, wrap, code):
+    """Side by side they are independent; where they overlap, the mean of noise is too weak."""
+    size = (f"data.width={width}", f"data.wrap={wrap}")
+    method = ("method=ip2p", "sampler=euler_ancestral", "prior.compile=false")
+    outcome = csd_lab("data=world_panorama", "callbacks.media.alone=null", *size, *method, *LIGHT)
+    assert outcome.code == code, outcome.err
+    assert ("EulerAncestralDiscreteScheduler draws noise" in outcome.err) == bool(code)
