@@ -202,6 +202,31 @@ def test_a_filter_by_words_and_by_what_is_not(page, written):
     assert page.groups() == ["dds"]
 
 
+@pytest.mark.parametrize("prompt", ['say "cheese" twice', r"a \ between", "two\nlines", "plain"])
+def test_every_suggested_filter_finds_its_runs(page, maker, tmp_path, prompt):
+    for seed, text in enumerate([prompt, "another one"]):
+        maker.make(tmp_path / str(seed), seed=seed, prompt=text)
+    path = tmp_path / "comparison.html"
+    write_comparison_page(path, Comparison(load_runs(tmp_path), by=["prompt"]), "Prompts")
+    page.open(path)
+    suggested = page.tab.evaluate(
+        "[...document.querySelectorAll('#suggestions option')].map(o => o.value)"
+    )
+    (mine,) = [text for text in suggested if text.startswith("prompt=") and "another" not in text]
+    page.filter(mine)
+    assert page.text("#complaint") == ""
+    assert page.text("#count").startswith("1 run of 2")
+
+
+def test_no_front_where_neither_direction_is_better(page, written, runs):
+    page.open(written)
+    names = list(Comparison(runs).metrics)
+    page.choose("#x-metric", str(names.index("saturation")))
+    assert page.text("#front-members") == "No front: neither direction of saturation is better."
+    page.choose("#x-metric", str(names.index("agreement")))
+    assert page.text("#front-members").startswith("On the front")
+
+
 def test_a_click_on_a_head_sorts_best_first_and_back(page, written, runs):
     page.open(written)
     comparison = Comparison(runs, by=["method"])

@@ -26,7 +26,10 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "count_samples": (),
     "coverage": ("--seeds", "1"),
     "draw_pictures": ("trainer.max_steps=2", "--only", "first_run", "text_to_3d", "--folder", "."),
-    "evaluate_prior": ("--count", "2", "--steps", "2", "--parts", "autoencoder"),
+    "evaluate_prior": (
+        *("--count", "1", "--steps", "1"),
+        *("--parts", "autoencoder", "one_to_one", "one_to_many"),
+    ),
     "show_world": ("pictures",),
     "tune_methods": ("trainer.max_steps=1", *ONE_EDIT, "ip2p"),
 }

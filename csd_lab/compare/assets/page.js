@@ -97,7 +97,15 @@ const sceneCount = (group) => new Set(group.runs.map((run) => cellsOf(run, chose
 const EQUALS = { "=": (a, b) => a === b, "!=": (a, b) => a !== b };
 const ORDERED = { "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b };
 
-const unquoted = (text) => text.replace(/^"(.*)"$/, "$1").toLowerCase();
+const oneLine = (text) => text.replace(/\s+/g, " ");
+
+/** A label as a filter takes it: in quotes where it would not stay one word. */
+const quoted = (label) => (/[\s"\\]/.test(label) ? `"${label.replace(/["\\]/g, "\\$&")}"` : label);
+
+const unquoted = (text) => {
+  const inside = text.match(/^"(.*)"$/s);
+  return (inside ? inside[1].replace(/\\(.)/gs, "$1") : text).toLowerCase();
+};
 
 /** The key that a filter names: by its whole name, or by the end of it if only one ends so. */
 const namedKey = (name) => {
@@ -108,9 +116,9 @@ const namedKey = (name) => {
 
 /** A test of runs from a filter's text; throws a sentence where it cannot be understood. */
 const filterFrom = (text) => {
-  const words = text.match(/[^\s"=<>!]+(?:!=|<=|>=|=|<|>)(?:"[^"]*"|\S*)|"[^"]*"|\S+/g) ?? [];
+  const words = text.match(/[^\s"=<>!]+(?:!=|<=|>=|=|<|>)(?:"(?:\\.|[^"\\])*"|\S*)|"(?:\\.|[^"\\])*"|\S+/gs) ?? [];
   const tests = words.map((word) => {
-    const parts = word.match(/^([^\s"=<>!]+)(!=|<=|>=|=|<|>)(.*)$/);
+    const parts = word.match(/^([^\s"=<>!]+)(!=|<=|>=|=|<|>)(.*)$/s);
     if (!parts) {
       const part = unquoted(word);
       return (run) => [run.name, run.state, ...run.cells.map((cell, k) => data.keys[k].labels[cell])]
@@ -120,7 +128,7 @@ const filterFrom = (text) => {
     if (name === "state") return (run) => EQUALS[sign]?.(run.state, unquoted(value)) ?? false;
     const key = namedKey(name);
     if (key === null) throw new Error(`No setting ${name} differs between these runs.`);
-    const label = (run) => data.keys[key].labels[run.cells[key]];
+    const label = (run) => oneLine(data.keys[key].labels[run.cells[key]]);
     if (sign in EQUALS) return (run) => EQUALS[sign](label(run).toLowerCase(), unquoted(value));
     return (run) => ORDERED[sign](Number.parseFloat(label(run)), Number.parseFloat(value));
   });
@@ -328,15 +336,17 @@ const renderTradeOff = () => {
   }))).filter((r) => Number.isFinite(r.x) && Number.isFinite(r.y) && r.x !== null && r.y !== null);
   const of = byId("front-of").value;
   const points = of === "runs" ? runs.map((r) => [r.x, r.y]) : groups.map((g) => [g.x.mean, g.y.mean]);
-  const members = paretoFront(points, ...higher).map((i) => (of === "runs" ? runs[i] : groups[i]));
+  const neutral = [mx, my].find((metric) => metric.higher === null);
+  const members = neutral ? [] : paretoFront(points, ...higher).map((i) => (of === "runs" ? runs[i] : groups[i]));
   drawTradeOff(byId("trade-off"), {
     groups, runs, of, front: new Set(members.map((m) => m.id)), titles: [axisTitle(mx), axisTitle(my)], shortTitles: [metricTitle(mx), metricTitle(my)],
     higherX: higher[0], bars: groups.length <= 40,
   });
   const names = members.map((m) => (of === "runs" ? m.name : m.label));
   const list = byId("front-members");
+  const none = points.length ? `No front: neither direction of ${neutral?.name} is better.` : "Nothing to show: no run has both metrics.";
   list.replaceChildren(
-    members.length ? `On the front (no other is better in one and as good in the other): ` : "Nothing to show: no run has both metrics.",
+    members.length ? `On the front (no other is better in one and as good in the other): ` : none,
     ...names.slice(0, 30).map((name) => el("span", { class: "chip", dir: "auto" }, name)),
     names.length > 30 ? ` and ${names.length - 30} more` : "",
   );
@@ -533,7 +543,7 @@ const start = () => {
   metricOptions("y-metric", y);
   options(byId("scalar"), Object.keys(data.curves.scalars).map((name) => [name, name]), data.scalar);
   byId("suggestions").append(...data.keys.flatMap((key) => key.labels.slice(0, 40).map((label) => (
-    el("option", { value: `${key.name}=${/\s/.test(label) ? `"${label}"` : label}` })
+    el("option", { value: `${key.name}=${quoted(oneLine(label))}` })
   ))));
   for (const id of ["over-steps", "clips-section", "means-section", "paired-section", "trade-off-section"]) {
     if (byId(id).dataset.empty) byId(id).hidden = true;
