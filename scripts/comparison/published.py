@@ -76,7 +76,8 @@ class Published(NamedTuple):
             is written at them, if they are its ends; none: every method is a point.
         legend: what the picture's legend begins with.
         heads: of the tables for instructions with one right answer and with many.
-        told: methods that are compared in words, the first with each other one; none: all.
+        told: methods that have a table of their own, first, and are alone compared in words, the
+            first with each other one; none: all are.
         scenes: how many there are.
         seeds: of each edit.
     """
@@ -120,7 +121,8 @@ def section(published: Published, cells: Path, plan: Plan) -> str:
         own = [row for row in rows if row["many"] is many]
         if methods := present(published, own):
             parts.append(f"### {published.heads[many]}")
-            for group in alike(own, methods):
+            told = [method for method in methods if method in published.told]
+            for group in [*([told] if len(told) > 1 else []), *alike(own, methods)]:
                 parts += _group(published, on_common_edits(own, group), columns)
     if panels(published, rows) or strips(published, rows):
         parts.append(f"![{published.title}](results/{published.name}.png)")
@@ -172,8 +174,8 @@ def _group(published: Published, rows: Rows, columns: Sequence[Column]) -> Itera
     """What the rows are of, their table, and what it says; all methods made the same edits."""
     yield f"All rows are of the same {extent_of(rows)}."
     yield "\n".join(_table(published, rows, columns))
-    if said := "\n".join(_verdicts(published, rows, columns)):
-        yield said
+    if set(present(published, rows)) <= set(published.told or published.labels):
+        yield from filter(None, ["\n".join(_verdicts(published, rows, columns))])
 
 
 def _table(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
@@ -199,7 +201,7 @@ def _text(estimate: Estimate, sign: str = "") -> str:
 def _verdicts(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
     """For each method: where the first one is clearly better, worse, or neither."""
     methods = present(published, rows)
-    first, *others = [method for method in methods if method in (published.told or methods)]
+    first, *others = methods
     for method in others:
         found: dict[str, list[str]] = {"wins": [], "loses": [], "ties": []}
         for column in columns:

@@ -100,10 +100,12 @@ def test_an_edit_with_more_seeds_counts_no_more_than_others():
     assert difference(rows, "n", "m", "psnr") == pytest.approx((0.5, 0.5, 0.5, 2, 3))
 
 
-def test_those_that_are_told_of_are_compared_in_words(cells):
+def test_those_that_are_told_of_are_compared_in_words_and_have_a_table_of_their_own(cells):
     path, plan = cells
     text = section(published()._replace(told=["worse", "alike"]), path, plan)
     assert re.findall(r"^- (.*?):", text, re.MULTILINE) == ["Worse against Alike"]
+    rows = re.findall(r"^\| (First|Better|Worse|Alike) ", text, re.MULTILINE)
+    assert rows == ["Worse", "Alike", *LABELS.values()]
 
 
 def test_who_wins_ties_and_loses_is_told_by_paired_differences(cells):
