@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from csd_lab.composition import config_folder
+from csd_lab.data.base import expanded
 from csd_lab.data.captures import is_capture
 from csd_lab.jobs import own_overrides, single_run, sweep_job
 from csd_lab.messages import NULLABLE, WRONG, WRONG_INPUT, groups, one_line
@@ -35,6 +36,9 @@ IMAGES = ("png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp")
 """Endings of files that hold one image."""
 CLIPS = ("mp4", "mov", "webm", "mkv", "avi", "gif")
 """Endings of files that hold a clip."""
+PATHS = ("data.path", "data.target", "prior.path", "resume", "hydra.run.dir")
+"""Settings that may begin with the user's home, ``~/``."""
+
 QUOTES = "'\""
 
 VALUED = {
@@ -109,6 +113,7 @@ def prepare(arguments: list[str]) -> list[str]:
             made, or if the folder to resume is no run folder.
     """
     options, typed = parted(arguments)
+    typed = [at_home(argument) for argument in typed]
     check_words(typed)
     check_choices(typed)
     multirun = not {"-m", "--multirun"}.isdisjoint(options)
@@ -119,10 +124,9 @@ def prepare(arguments: list[str]) -> list[str]:
     if "data.path" in keys and "data" not in keys:
         prepared = [f"data={kind_of_all(paths_in(keys['data.path'], multirun))}", *prepared]
     own = Path("configs").resolve()
-    if own.is_dir() and own != config_folder():
-        sys.path.append(str(own.parent))  # what own configs name may lie beside them
-        if "hydra.searchpath" not in keys:
-            prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
+    sys.path.append(str(own.parent))  # where what own configs and overrides name may lie
+    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
+        prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         if multirun:
             raise ValueError(
@@ -130,6 +134,16 @@ def prepare(arguments: list[str]) -> list[str]:
             )
         prepared = [*prepared, *resume_overrides(Path(keys["resume"].strip(QUOTES)))]
     return [*options, *prepared]
+
+
+def at_home(override: str) -> str:
+    """An override whose path begins with the user's home, where shells leave ``~`` as it is."""
+    key, equals, value = override.partition("=")
+    bare = value.lstrip(QUOTES)
+    if key not in PATHS or not bare.startswith("~/"):
+        return override
+    quotes = value[: len(value) - len(bare)]
+    return f"{key}{equals}{quotes}{expanded(bare)}"
 
 
 def parted(arguments: list[str]) -> tuple[list[str], list[str]]:

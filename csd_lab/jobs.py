@@ -95,11 +95,13 @@ def single_attempt(
         name = attempt.former.hash if go_on and attempt.former and not changed else identity(config)
         check_same(attempt, name)
         attempt.begin(name, overrides)
+        if not go_on:
+            folder.files.check_free(config.data.get("path"), config.data.get("target"))
         if hint := unused(config, overrides):
             print(f"csd-lab: {hint}", file=sys.stderr)
         ending = launch(config, folder.root, go_on)
     except WRONG_INPUT as error:
-        if go_on:
+        if attempt.former is not None:
             attempt.withdraw()
         end(attempt, ending_of(error)._replace(code=WRONG, error=one_line(error)))
         raise

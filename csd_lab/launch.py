@@ -194,13 +194,26 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
                 f"only {allowed} may change, got {key!r}."
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
-    if saved.trainer.max_steps != steps and (prompts_in_turn(saved) > 1 or edits_views(saved)):
-        raise ValueError(
-            f"trainer.max_steps must stay as it was, {steps}, where prompts follow one another or "
-            f"views of a scene are edited; got {saved.trainer.max_steps}."
-        )
+    check_steps(saved, steps)
     saved.resume = None
     return saved
+
+
+def check_steps(config: DictConfig, former: int) -> None:
+    """Check that a run that goes on can have other steps than it had.
+
+    Raises:
+        ValueError: if it has, and these were shared out when it began.
+    """
+    shared_out = prompts_in_turn(config) > 1 or edits_views(config)
+    if config.trainer.max_steps != former and (
+        shared_out or "scheduler" in config.method.distiller
+    ):
+        raise ValueError(
+            f"trainer.max_steps must stay as it was, {former}, where prompts follow one another, "
+            "views of a scene are edited or a method samples; got "
+            f"{config.trainer.max_steps}."
+        )
 
 
 def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str, str]) -> Ending:
@@ -268,11 +281,12 @@ def tell(
     message: str = "",
 ) -> None:
     """Write the page and tell where it is and how to go on, after so many steps of so many."""
-    write_page(folder, status, *steps, task, facts, message)
+    early = status == "finished" and steps[0] < steps[1]  # by trainer.max_time, or a callback
+    write_page(folder, status, steps[0], steps[0] if early else steps[1], task, facts, message)
     if metrics := results_after(folder, steps[0]).get("metrics"):
         shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
         Console().print(table_of("metric", shown))
-    if status == "interrupted":
+    if status == "interrupted" or early:
         print(f"Stopped after step {steps[0]} of {steps[1]}.")
     if status != "finished" and folder.checkpoint.is_file():
         print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")

@@ -2,9 +2,11 @@
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
@@ -12,7 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from csd_lab.composition import config_folder
 
-WRONG_INPUT = (HydraException, OmegaConfBaseException, ValueError, TypeError, OSError)
+WRONG_INPUT = (
+    *(HydraException, OmegaConfBaseException, yaml.YAMLError),
+    *(ValueError, TypeError, OSError),
+)
 """What parts raise about their settings and input before anything runs."""
 
 WRONG = 2
@@ -76,7 +81,8 @@ def of_grammar(text: str) -> str:
         r"Ambiguous value for argument '(.*)'\s+1\.", text, re.DOTALL
     ) or re.search(r"Sweep parameters '(.*?)' requires --multirun", text, re.DOTALL):
         key = match[1].partition("=")[0]
-        return f"{key} is given several values, which need -m: csd-lab -m {match[1]}"
+        command = f"csd-lab -m {shlex.quote(match[1])}"
+        return f"{key} is given several values, which need -m: {command}"
     if match := re.match(r"Error parsing override '(.*?)'\n", text, re.DOTALL):
         return unreadable(match[1])
     if match := re.match(r"no viable alternative at input '(.*)'\s+See", text, re.DOTALL):

@@ -45,14 +45,39 @@ class RunFolder:
         """What a run on a scene writes beside what others do."""
         return (self.path, self.depth, self.points, self.mesh, self.mesh_glb)
 
-    def clear(self) -> None:
-        """Delete what a run writes here, for one that begins anew; other files stay."""
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """What there is of what a run writes, but for its config, status and log."""
         media = (self.edited, self.side_by_side, self.contact_sheet, self.side_by_side_image)
         images = (self.source_image, self.edited_image, self.answer_image)
         drawn = (*self.plots.glob("*.png"), *self.previews.glob("step_*.png"))
         kept = (self.checkpoint, self.steps, self.results, self.report, self.wandb_id)
-        for path in (*kept, *media, *images, *self.of_scene, *drawn):
-            path.unlink(missing_ok=True)
+        every = (*kept, *media, *images, *self.of_scene, *drawn)
+        return tuple(path for path in every if path.is_file())
+
+    def clear(self) -> None:
+        """Delete what a run writes here, for one that begins anew; other files stay."""
+        for path in self.written:
+            path.unlink()
+
+    def check_free(self, *sources: object) -> None:
+        """Check that a run that begins here anew replaces nothing but a former run's files.
+
+        Args:
+            *sources: files that it reads, if they are paths.
+
+        Raises:
+            ValueError: if it would.
+        """
+        read = {Path(path).resolve() for path in sources if isinstance(path, str)}
+        written = self.written
+        former = self.config.is_file() and "csd_lab." in self.config.read_text(encoding="utf-8")
+        for path in written:
+            if not former or path.resolve() in read:
+                raise ValueError(
+                    f"hydra.run.dir must not hold {path.name!r}, which the run would replace: "
+                    f"{str(self.root)!r}; choose another folder, or take the file elsewhere."
+                )
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"

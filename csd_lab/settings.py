@@ -30,6 +30,12 @@ def check(config: DictConfig) -> None:
         raise ValueError("prompt must say what to do, such as prompt='make it night', got '???'.")
     if lacking := sorted(OmegaConf.missing_keys(config)):
         raise ValueError(missing(lacking[0]))
+    for group in ("experiment", "hparams_search"):
+        if isinstance(config.get(group), DictConfig):
+            raise ValueError(
+                f"{group} must be a file that begins with '# @package _global_': the settings of "
+                f"{', '.join(map(str, config[group]))} in it change nothing otherwise."
+            )
     check_prompt(config)
     check_path(config.data.get("path"))
     steps = config.trainer.max_steps

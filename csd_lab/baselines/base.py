@@ -136,7 +136,7 @@ class ScheduledSampler(Sampler, ABC):
     @torch.no_grad()
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
         """What separates the particles from where the scheduler's step leads."""
-        x = residual.x_t
+        x = residual.x_t.detach()  # schedulers remember what they are given
         gradient = x - self.advance(residual.delta, t, x)
         self.taken += 1
         return Distillation(gradient, {"gradient_norm": mean_norm(gradient)}, None)

@@ -76,6 +76,8 @@ class WriteMedia(pl.Callback):
     """
 
     def __init__(self, alone: ScheduledSampler | None = None, alone_up_to: int = 2**19) -> None:
+        if not isinstance(alone_up_to, int) or alone_up_to < 0:
+            raise ValueError(f"alone_up_to must be a whole number of pixels, got {alone_up_to!r}.")
         self.alone = alone
         self.alone_up_to = alone_up_to
 

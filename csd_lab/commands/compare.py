@@ -133,23 +133,22 @@ def _compare(options: argparse.Namespace) -> None:
         ValueError: if a folder, a setting, a metric or a group is not there.
         OSError: if a file cannot be written.
     """
+    folders = [path for path in options.folders if path.stem != NAME or path.is_dir()]
     comparison = Comparison(
-        load_runs(options.folders),
+        load_runs(folders),
         by=options.by,
         unit=options.unit,
         reference=options.reference,
         metrics=options.metrics,
     )
-    out = options.out or _shared(options.folders)
+    out = options.out or _shared(folders)
     files = {f"{NAME}.csv": csv_table, f"{NAME}.md": markdown, f"{NAME}.tex": latex}
     for name, table in files.items():
         with atomic_path(out / name) as path:
             path.write_text(table(comparison), encoding="utf-8", errors="replace")
     page = out / f"{NAME}.html"
     media: Media = options.media
-    write_comparison_page(
-        page, comparison, _title(options.folders), _command(), media, options.metrics
-    )
+    write_comparison_page(page, comparison, _title(folders), _command(), media, options.metrics)
     _tell(comparison, page)
 
 

@@ -82,12 +82,12 @@ def run(arguments: Sequence[str]) -> int:
         task = read_task(options)
         edited = {str(path): read_like(path, task.source, options) for path in options.edited}
         result = evaluate(task, edited, metric_suite(options.metrics, overrides))
+        show(result)
         if options.json is not None:
             write_json(options.json, str(options.source), result)
     except WRONG_INPUT as error:
         print(f"csd-lab-evaluate: {one_line(error)}", file=sys.stderr)
         return WRONG
-    show(result)
     return 0
 
 

@@ -233,6 +233,7 @@ class Attempt:
             State.RUNNING, launch=launch, pid=os.getpid(), host=socket.gethostname()
         )
         self._begun = False
+        self._progress: bytes | None = None
         self._stop = threading.Event()
         self._heart: threading.Thread | None = None
 
@@ -247,7 +248,9 @@ class Attempt:
             OSError: if that cannot be written.
         """
         remove_partial(self._folder.root)
-        self._folder.files.progress.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            self._progress = self._folder.files.progress.read_bytes()
+            self._folder.files.progress.unlink()
         now = time.time()
         former = self.former
         same = former is not None and former.hash == identity
@@ -302,6 +305,8 @@ class Attempt:
         if self.former is None:
             self._folder.files.status.unlink(missing_ok=True)
         else:
+            if self._progress is not None:
+                self._folder.files.progress.write_bytes(self._progress)
             self._folder.put(self.former)
 
     def stop_heart(self) -> None:

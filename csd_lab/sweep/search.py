@@ -173,7 +173,11 @@ class Search:
     def _ask(self, space: Mapping[str, BaseDistribution]) -> Trial:
         asked = self.study.ask(dict(space))
         overrides = overrides_of(asked.params)
-        job = self.name(overrides)
+        try:
+            job = self.name(overrides)
+        except BaseException:
+            self.study.tell(asked, state=TrialState.FAIL)  # what cannot be composed is no trial
+            raise
         asked.set_user_attr("job", job)  # so that nobody need compose a hundred configs to know
         return Trial(asked.number, overrides, job)
 

@@ -71,6 +71,16 @@ def test_several_folders_are_written_to_what_holds_them(maker, tmp_path, monkeyp
     assert {path.name for path in tmp_path.iterdir()} == FILES | {"a", "b"}
 
 
+def test_what_it_wrote_among_sweeps_is_none_of_them(maker, tmp_path, monkeypatch):
+    """``csd-lab-compare outputs/sweeps/*`` can be given again."""
+    for name in ("a", "b"):
+        maker.make(tmp_path / name / "run", seed=len(name))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        main(sorted(path.name for path in tmp_path.iterdir()))
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {"a", "b"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -152,7 +152,9 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("edit", "whole.png"), "did you mean data.path=whole.png"),
         (("make", "it", "night"), 'did you mean prompt="make it night"'),
         (("seed=1,2",), "several values, which need -m: csd-lab -m seed=1,2"),
-        (("seed=range(3)",), "several values, which need -m"),
+        (("seed=range(3)",), "several values, which need -m: csd-lab -m 'seed=range(3)'"),
+        (("callbacks.media.alone_up_to=foo",), "alone_up_to must be a whole number of pixels"),
+        (("-m", "hydra.launcher.devices=0"), "devices must be auto, null or a list"),
         (("guidance.text=[1",), "a bracket is not closed"),
         (("experiment=panorama", "data.path=whole.png", "prompt=x"), "data.width is no setting of"),
         (("+trainer.foo=1",), "trainer.foo is no setting of Trainer"),
@@ -273,3 +275,62 @@ def test_nan_in_the_gradient_stops_at_the_last_good_state(csd_lab, tmp_path):
     assert "is not finite for particle" in outcome.err
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     assert "failed" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_files_of_the_user_are_not_replaced(csd_lab, tmp_path):
+    (tmp_path / "plots").mkdir()
+    for name in ("edited.mp4", "plots/mine.png"):
+        (tmp_path / name).write_text("precious")
+    outcome = csd_lab(*LIGHT, "hydra.run.dir=.")
+    assert outcome.code == 2
+    assert "hydra.run.dir must not hold 'edited.mp4'" in outcome.err
+    assert (tmp_path / "edited.mp4").read_text() == "precious"
+    (tmp_path / "edited.mp4").unlink()
+    assert "must not hold 'mine.png'" in csd_lab(*LIGHT, "hydra.run.dir=.").err
+
+
+def test_a_refused_setting_leaves_the_finished_run_finished(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "hydra.run.dir=run").code == 0
+    before = (tmp_path / "run" / "status.json").read_text()
+    assert csd_lab(*LIGHT, "hydra.run.dir=run", "kernel.bandwidth.scale=-1").code == 2
+    assert (tmp_path / "run" / "status.json").read_text() == before
+
+
+def test_the_result_of_a_run_is_no_source_of_it(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "hydra.run.dir=run").code == 0
+    before = (tmp_path / "run" / "edited.mp4").read_bytes()
+    outcome = csd_lab("data.path=run/edited.mp4", "prompt=make it red", "hydra.run.dir=run")
+    assert outcome.code == 2
+    assert "choose another folder" in outcome.err
+    assert (tmp_path / "run" / "edited.mp4").read_bytes() == before
+
+
+def test_a_path_may_begin_at_home(csd_lab, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert csd_lab(*LIGHT, "hydra.run.dir=~/run").code == 0
+    assert (tmp_path / "home" / "run" / "report.html").is_file()
+    assert csd_lab("resume=~/run").code == 0
+
+
+def test_a_run_that_its_trainer_ends_says_so(csd_lab, tmp_path):
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=9000", "+trainer.max_time=00:00:00:02")
+    assert outcome.code == 0
+    assert "of 9000." in outcome.out
+    (page,) = tmp_path.rglob("report.html")
+    assert "after 9000 steps" not in page.read_text()
+
+
+def test_an_experiment_that_changes_nothing_is_refused(csd_lab, tmp_path):
+    (tmp_path / "configs" / "experiment").mkdir(parents=True)
+    (tmp_path / "configs" / "experiment" / "mine.yaml").write_text("seed: 3\n")
+    outcome = csd_lab("experiment=mine")
+    assert outcome.code == 2
+    assert "must be a file that begins with '# @package _global_'" in outcome.err
+
+
+def test_an_unreadable_config_is_one_line(csd_lab, tmp_path):
+    (tmp_path / "configs" / "kernel").mkdir(parents=True)
+    (tmp_path / "configs" / "kernel" / "mine.yaml").write_text("a: [unclosed\n")
+    outcome = csd_lab("kernel=mine")
+    assert outcome.code == 2
+    assert outcome.err.count("\n") == 1

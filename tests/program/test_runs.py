@@ -153,3 +153,13 @@ def test_wandb_needs_no_login(csd_lab, tmp_path, monkeypatch):
     assert len(runs) == 1
     assert runs[0].stat().st_size > 10_000  # the scalars, the video and the pictures
     assert RunFolder(tmp_path / "run").steps.is_file()
+
+
+def test_a_sampler_that_remembers_is_checkpointed_at_every_step_and_keeps_its_steps(csd_lab):
+    size = ("data.frames=2", "data.size=32", "metrics=pixels", "callbacks.media.alone=null")
+    every = ("trainer.max_steps=3", "callbacks.checkpoint.every=1", "hydra.run.dir=run")
+    outcome = csd_lab("method=ip2p", "sampler=unipc", *size, *every)
+    assert outcome.code == 0, outcome.err
+    longer = csd_lab("resume=run", "trainer.max_steps=5")
+    assert longer.code == 2
+    assert "trainer.max_steps must stay as it was, 3" in longer.err

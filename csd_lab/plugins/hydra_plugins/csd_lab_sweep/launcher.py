@@ -21,7 +21,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.basecontainer import BaseContainer
 
 from csd_lab.composition import identity
@@ -79,7 +79,7 @@ class LocalLauncher(Launcher):
         jobs_per_device: int = 1,
         jobs: int | Literal["auto"] = "auto",
     ) -> None:
-        if isinstance(devices, str) and devices != "auto":
+        if devices not in ("auto", None) and not isinstance(devices, list | tuple | ListConfig):
             raise ValueError(
                 "hydra.launcher.devices must be auto, null or a list such as [0,1], "
                 f"got {devices!r}."
