@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 import torch
+from hydra_plugins.csd_lab_sweep.sweeper import ResumableSweeper
 
 from csd_lab.commands.sweep import main
 from csd_lab.sweep import State
@@ -221,3 +222,17 @@ def test_a_run_that_another_process_runs_is_one_clear_line(sweep, folder, tmp_pa
         with pytest.raises(SystemExit) as stop:
             cli.main()
     assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "left"),
+    [
+        ((), {"kernel", "data.clip_seed", "prompt"}),
+        (("kernel=mean",), {"data.clip_seed", "prompt"}),
+        (("data=world",), {"kernel", "data.clip_seed", "prompt"}),
+        (("data=file", "data.path=clip.mp4"), {"kernel", "prompt"}),
+    ],
+)
+def test_a_sweep_leaves_its_clips_for_other_data(typed, left):
+    params = {"kernel": "rbf,imq", "data.clip_seed": "1,2", "prompt": "'make it night'"}
+    assert ResumableSweeper(params).own(typed).keys() == left

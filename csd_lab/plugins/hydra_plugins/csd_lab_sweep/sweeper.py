@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 MANY = 50
 """So many jobs take seconds to compose."""
 
+DATA = "world"
+"""What sweeps of this package are over: clips of the world."""
+
 POLL = 1.0
 """Seconds between two looks at jobs that run elsewhere."""
 
@@ -113,12 +116,11 @@ class ResumableSweeper(Sweeper):
     def plan(self, folder: SweepFolder, arguments: Sequence[str]) -> list[Job]:
         """The jobs that the command means, each once, in its order.
 
-        Values that are typed take the place of the sweep's own.
+        Values that are typed take the place of the sweep's own, and other data that of the clips.
         """
         assert self.config is not None
         assert self.hydra_context is not None
-        typed = {argument.partition("=")[0] for argument in arguments}
-        given = [f"{key}={value}" for key, value in self.params.items() if key not in typed]
+        given = [f"{key}={value}" for key, value in self.own(arguments).items()]
         loader = self.hydra_context.config_loader
         parser = OverridesParser.create(config_loader=loader)
         parsed = parser.parse_overrides([*given, *arguments])
@@ -132,6 +134,16 @@ class ResumableSweeper(Sweeper):
             name = identity(config)
             jobs.setdefault(name, Job(folder.job(name), tuple(overrides)))
         return list(jobs.values())
+
+    def own(self, arguments: Sequence[str]) -> dict[str, str]:
+        """The sweep's own values that what is typed leaves."""
+        typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+        others = typed.get("data", DATA) != DATA
+        of_clips = [key for key in self.params if others and key.startswith("data.")]
+        if of_clips:
+            print(f"Not swept, since data={typed['data']}: {', '.join(of_clips)}.", flush=True)
+        left_out = typed.keys() | of_clips
+        return {key: value for key, value in self.params.items() if key not in left_out}
 
     def run(self, jobs: Sequence[Job], launch: str, lost: dict[str, str]) -> None:
         """Launch what is wanted; wait for what others run, and take over what they leave.
