@@ -176,6 +176,7 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
         choices = HydraConfig.get().runtime.choices
         named = {group: choices[group] for group in GROUPS}
         OmegaConf.update(config, "choices", named, force_add=True)
+        OmegaConf.update(config, "started_in", str(Path.cwd()), force_add=True)
         return config
     if not folder.checkpoint.is_file():
         raise ValueError(
@@ -195,8 +196,18 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
     check_steps(saved, steps)
+    find_sources(saved)
     saved.resume = None
     return saved
+
+
+def find_sources(config: DictConfig) -> None:
+    """Have relative paths of a run that goes on mean what they meant where it began."""
+    for key in ("path", "target"):
+        named = config.data.get(key)
+        if isinstance(named, str) and not Path(named).expanduser().is_absolute():
+            begun = Path(config.get("started_in", ""), named)
+            config.data[key] = str(begun) if begun.exists() else named
 
 
 def check_steps(config: DictConfig, former: int) -> None:

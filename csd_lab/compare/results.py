@@ -22,7 +22,7 @@ RunState = Literal["done", "running", "waiting", "interrupted", "failed", "unrea
 Value = str | int | float | bool | None
 """A setting: a leaf of the config; lists are their JSON text."""
 
-NOT_SETTINGS = ("hydra", "logger", "sweep", "resume")
+NOT_SETTINGS = ("hydra", "logger", "sweep", "resume", "started_in")
 """Roots of a config that do not say what a run computes."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECONDS = "seconds"

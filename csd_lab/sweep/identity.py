@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-NOT_IDENTITY = ("hydra", "logger", "sweep", "resume", "choices")
+NOT_IDENTITY = ("hydra", "logger", "sweep", "resume", "choices", "started_in")
 """Settings that say how and where a job runs, and not what it computes."""
 
 DIGITS = 12

@@ -4,12 +4,13 @@ import csv
 import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from processes import start
 
-from csd_lab.data import read_media
+from csd_lab.data import read_media, write_image
 from csd_lab.report import plot_scalars
 from csd_lab.run_folder import RunFolder
 
@@ -163,3 +164,19 @@ def test_a_sampler_that_remembers_is_checkpointed_at_every_step_and_keeps_its_st
     longer = csd_lab("resume=run", "trainer.max_steps=5")
     assert longer.code == 2
     assert "trainer.max_steps must stay as it was, 3" in longer.err
+
+
+def test_a_run_goes_on_with_its_own_clip_wherever_that_is_asked_for(csd_lab, tmp_path, monkeypatch):
+    for number in range(2):
+        write_image(tmp_path / "frames" / f"{number}.png", torch.full((3, 32, 32), 0.3))
+    settings = ("metrics=pixels", "callbacks.media.alone=null", "hydra.run.dir=run")
+    begun = csd_lab("data.path=frames", "prompt=make it red", "trainer.max_steps=1", *settings)
+    assert begun.code == 0, begun.err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write_image(Path("frames") / "0.png", torch.full((3, 32, 32), 0.9))
+    longer = csd_lab(f"resume={tmp_path / 'run'}", "trainer.max_steps=2")
+    assert longer.code == 0, longer.err
+    both = read_media(RunFolder(tmp_path / "run").side_by_side).frames
+    assert len(both) == 2
+    assert both[..., : both.shape[-1] // 3].mean() < 0.5  # its left part is the source
