@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
+from filecmp import cmp
 from importlib.metadata import version
 from itertools import islice, takewhile
 from pathlib import Path
@@ -126,6 +127,7 @@ def prepare(arguments: list[str]) -> list[str]:
     own = Path("configs").resolve()
     sys.path.append(str(own.parent))  # where what own configs and overrides name may lie
     if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
+        tell_hidden(own)
         prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         if multirun:
@@ -134,6 +136,21 @@ def prepare(arguments: list[str]) -> list[str]:
             )
         prepared = [*prepared, *resume_overrides(Path(keys["resume"].strip(QUOTES)))]
     return [*options, *prepared]
+
+
+def tell_hidden(own: Path) -> None:
+    """Say which of the user's configs have names that the package has: Hydra takes the latter."""
+    theirs = config_folder()
+    names = [path.relative_to(own) for path in sorted(own.rglob("*.yaml"))]
+    there = [name for name in names if (theirs / name).is_file()]
+    hidden = [str(name) for name in there if not cmp(own / name, theirs / name, shallow=False)]
+    if hidden:
+        more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
+        print(
+            f"csd-lab: {', '.join(hidden[:3])}{more} in ./configs: not used, since csd_lab has one "
+            "of that name; rename it.",
+            file=sys.stderr,
+        )
 
 
 def at_home(override: str) -> str:

@@ -334,3 +334,11 @@ def test_an_unreadable_config_is_one_line(csd_lab, tmp_path):
     outcome = csd_lab("kernel=mine")
     assert outcome.code == 2
     assert outcome.err.count("\n") == 1
+
+
+def test_an_own_config_with_a_name_of_the_package_is_told(csd_lab, tmp_path):
+    (tmp_path / "configs" / "kernel").mkdir(parents=True)
+    (tmp_path / "configs" / "kernel" / "rbf.yaml").write_text("_target_: csd_lab.distill.IMQ\n")
+    outcome = csd_lab(*LIGHT)
+    assert outcome.code == 0
+    assert "kernel/rbf.yaml in ./configs: not used" in outcome.err
