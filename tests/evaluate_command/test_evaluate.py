@@ -230,8 +230,6 @@ def test_the_column_that_a_codec_added_is_taken_away(run, tmp_path, clips):
          "clip model must be embedded, "),
         (("--source", "source", "--edited", "ours", "--max-frames", "0"),
          "max_frames must be a whole number of at least 1, got 0."),
-        (("--source", "one.png", "--edited", "one.png", "metrics=pixels", "--json", "/proc/no"),
-         "No such file or directory: /proc/no"),
         (("--source", "one.png", "--edited", "one.png", "--sorce", "x"),
          "unrecognized arguments: --sorce x"),
     ],
@@ -242,6 +240,14 @@ def test_wrong_input_is_one_line(run, arguments, said):
     assert err.startswith(f"csd-lab-evaluate: {said}")
     assert err.count("\n") == 1
     assert out == ""
+
+
+def test_figures_that_cannot_be_written_are_shown(run):
+    pair = ("--source", "one.png", "--edited", "one.png")
+    code, out, err = run(*pair, "metrics=pixels", "--json", "/proc/no")
+    assert code == 2
+    assert err == "csd-lab-evaluate: No such file or directory: /proc/no\n"
+    assert "saturation" in out
 
 
 def test_help_helps(run):

@@ -237,7 +237,7 @@ def test_every_prompt_in_turn_has_the_shifts_of_a_run_of_its_own():
     fitted(both, 2 * steps)
     between = first.latents.detach()
     assert torch.equal(first.export(), between)  # within [0, 1], so coding changes nothing
-    alone = fitted(canvas(between, "bright", **options), steps)
+    alone = fitted(canvas(between, "bright", source_prompt="dark", **options), steps)
     assert torch.equal(both.latents, alone.latents)
 
 
