@@ -19,6 +19,7 @@ from rich.text import Text
 from csd_lab.compare import Comparison, load_runs
 from csd_lab.compare.figures import mean_text
 from csd_lab.compare.page import Media, write_comparison_page
+from csd_lab.compare.statistics import Estimate
 from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
 from csd_lab.files import atomic_path
 
@@ -155,10 +156,12 @@ def _compare(options: argparse.Namespace) -> None:
 def _tell(comparison: Comparison, page: Path) -> None:
     """Print the table of means, the runs that are not in it, and where the page is."""
     console = Console()
-    columns = COLUMNS
-    while columns > 1 and console.measure(_table(comparison, columns)).minimum > console.width:
-        columns -= 1
-    console.print(_table(comparison, columns))
+    wide = console.options.update(max_width=10_000)  # else what is measured is cut to the console
+    tables = (_table(comparison, columns) for columns in range(COLUMNS, 0, -1))
+    for table in tables:
+        if console.measure(table, options=wide).minimum <= console.width:
+            break
+    console.print(table)
     left_out = [run for run in comparison.runs if run.state != "done"]
     for run in left_out[:10]:
         console.print(Text(f"not finished: {run.name}: {run.state}, {run.reason}", "yellow"))
@@ -175,25 +178,31 @@ def _table(comparison: Comparison, columns: int) -> Table:
     for key in comparison.by or ("group",):
         table.add_column(Text(key), no_wrap=True, max_width=LABEL)
     table.add_column("scenes", justify="right")
+    texts = {
+        name: [figure_text(comparison.estimate(group, name)) for group in comparison.groups]
+        for name in names
+    }
     for name in names:
         arrow = ARROWS[comparison.metrics[name].higher_is_better]
-        table.add_column(
-            Text(f"{name} {arrow}".strip()), justify="right", overflow="fold", min_width=FIGURE
+        width = max(FIGURE, *map(len, texts[name]))
+        title = Text(f"{name} {arrow}".strip())
+        table.add_column(title, justify="right", overflow="fold", min_width=width)
+    for place, group in enumerate(comparison.groups):
+        figures = (
+            Text(
+                texts[name][place],
+                "bold" if comparison.estimate(group, name).mean == best[name] else "",
+            )
+            for name in names
         )
-    for group in comparison.groups:
-        means = {name: comparison.estimate(group, name) for name in names}
-        table.add_row(
-            *map(Text, comparison.values(group) or (group.label,)),
-            str(comparison.scenes(group)),
-            *(
-                Text(
-                    mean_text(mean).replace(" ", "\N{NO-BREAK SPACE}"),
-                    "bold" if mean.mean == best[name] else "",
-                )
-                for name, mean in means.items()
-            ),
-        )
+        labels = map(Text, comparison.values(group) or (group.label,))
+        table.add_row(*labels, str(comparison.scenes(group)), *figures)
     return table
+
+
+def figure_text(estimate: Estimate) -> str:
+    """A mean with its interval, in one line."""
+    return mean_text(estimate).replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _names(text: str) -> list[str]:
