@@ -89,8 +89,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
     prior = prior_of(config, trainer.strategy.root_device)
     module = module_of(config, data, prior, make)
-    if isinstance(make.keywords["distiller"], ScheduledSampler) and windows_overlap(data):
-        check_deterministic(make.keywords["distiller"])
+    check_noise(make.keywords["distiller"], module)
     return Run(data, module, trainer)
 
 
@@ -287,20 +286,16 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
         )
 
 
-def windows_overlap(data: EditData) -> bool:
-    """Whether two windows of an image share pixels, on a ring over its join, too."""
-    if data.windows is None:
-        return False
-    boxes = data.windows.boxes
-    around = data.task.source.shape[3] if data.windows.wrap else 0
-    for shift in {0, around}:
-        other = boxes + boxes.new_tensor([0, shift, 0, shift])
-        begin = torch.maximum(boxes[:, None, :2], other[None, :, :2])
-        end = torch.minimum(boxes[:, None, 2:], other[None, :, 2:])
-        itself = len(boxes) if shift == 0 else 0
-        if int((begin < end).all(dim=-1).sum()) > itself:
-            return True
-    return False
+def check_noise(distiller: Distiller, module: ParticleModule) -> None:
+    """Check that a sampler draws no noise in its steps where windows overlap.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if isinstance(distiller, ScheduledSampler) and isinstance(module, CanvasParticles):
+        windows = torch.arange(len(module.grid))
+        if int(module.grid.coverage(windows).max()) > 1:
+            check_deterministic(distiller)
 
 
 def rehearse(parts: Mapping[str, Any]) -> None:
