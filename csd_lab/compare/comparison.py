@@ -93,6 +93,7 @@ class Comparison:
         self.groups = self._grouped()
         self.reference = self._referred(reference)
         self._estimates: dict[tuple[Group, str], Estimate] = {}
+        self._differences: dict[tuple[Group, str], Estimate] = {}
 
     def scene(self, run: int) -> Cells:
         """Which scene a run is about."""
@@ -107,9 +108,13 @@ class Comparison:
 
     def difference(self, group: Group, metric: str) -> Estimate:
         """Mean paired difference to the reference over scenes, with a bootstrap interval."""
-        ours, theirs = self._by_cell(group, metric), self._by_cell(self.reference, metric)
-        scene = {cell: cell[: len(self.unit)] for cell in ours}
-        return bootstrap_estimate(paired_scenes(ours, theirs, scene))
+        if (group, metric) not in self._differences:
+            ours, theirs = self._by_cell(group, metric), self._by_cell(self.reference, metric)
+            scene = {cell: cell[: len(self.unit)] for cell in ours}
+            self._differences[group, metric] = bootstrap_estimate(
+                paired_scenes(ours, theirs, scene)
+            )
+        return self._differences[group, metric]
 
     def better(self, group: Group, metric: str) -> tuple[int, int]:
         """In how many scenes the group is better than the reference, and in how many worse.
