@@ -70,9 +70,9 @@ class RunFolder:
             ValueError: if it would.
         """
         read = {Path(path).resolve() for path in sources if isinstance(path, str)}
-        written = self.written
-        former = self.config.is_file() and "csd_lab." in self.config.read_text(encoding="utf-8")
-        for path in written:
+        config = [self.config] if self.config.is_file() else []
+        former = any("csd_lab." in path.read_text(encoding="utf-8") for path in config)
+        for path in (*self.written, *config):
             if not former or path.resolve() in read:
                 raise ValueError(
                     f"hydra.run.dir must not hold {path.name!r}, which the run would replace: "

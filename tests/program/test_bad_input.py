@@ -287,6 +287,10 @@ def test_files_of_the_user_are_not_replaced(csd_lab, tmp_path):
     assert (tmp_path / "edited.mp4").read_text() == "precious"
     (tmp_path / "edited.mp4").unlink()
     assert "must not hold 'mine.png'" in csd_lab(*LIGHT, "hydra.run.dir=.").err
+    (tmp_path / "plots" / "mine.png").unlink()
+    (tmp_path / "config.yaml").write_text("my: own")
+    assert "must not hold 'config.yaml'" in csd_lab(*LIGHT, "hydra.run.dir=.").err
+    assert (tmp_path / "config.yaml").read_text() == "my: own"
 
 
 def test_a_refused_setting_leaves_the_finished_run_finished(csd_lab, tmp_path):
