@@ -174,8 +174,11 @@ def _group(published: Published, rows: Rows, columns: Sequence[Column]) -> Itera
     """What the rows are of, their table, and what it says; all methods made the same edits."""
     yield f"All rows are of the same {extent_of(rows)}."
     yield "\n".join(_table(published, rows, columns))
-    if set(present(published, rows)) <= set(published.told or published.labels):
-        yield from filter(None, ["\n".join(_verdicts(published, rows, columns))])
+    told = set(published.told or published.labels)
+    if told.issuperset(present(published, rows)) and (
+        said := "\n".join(_verdicts(published, rows, columns))
+    ):
+        yield said
 
 
 def _table(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
