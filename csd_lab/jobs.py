@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from csd_lab.composition import identity
-from csd_lab.messages import WRONG, WRONG_INPUT, one_line
+from csd_lab.messages import FAILED, WRONG, WRONG_INPUT, is_fault, one_line
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import Attempt, Ending, JobFolder, RunningElsewhereError, ending_of
 from csd_lab.sweep.launches import wants
@@ -62,8 +62,12 @@ def single_run(config: DictConfig, folder: JobFolder, overrides: Sequence[str]) 
         return Ending(WRONG, one_line(error))
     except WRONG_INPUT as error:
         log.exception("Nothing was run.")
-        folder.discard()
-        return Ending(WRONG, one_line(error))
+        ending = refusal(error)
+        if ending.code == WRONG:
+            folder.discard()
+        else:
+            print(f"csd-lab: {ending.error} (details: {folder.files.log})", file=sys.stderr)
+        return ending
 
 
 def single_attempt(
@@ -103,7 +107,7 @@ def single_attempt(
     except WRONG_INPUT as error:
         if attempt.former is not None:
             attempt.withdraw()
-        end(attempt, ending_of(error)._replace(code=WRONG, error=one_line(error)))
+        end(attempt, refusal(error))
         raise
     end(attempt, ending)
     return ending
@@ -183,12 +187,18 @@ def sweep_attempt(
             ending = launch(settle(config, folder.files), folder.root, go_on)
         except WRONG_INPUT as error:
             log.exception("Nothing was run.")
-            ending = ending_of(error)._replace(code=WRONG, error=one_line(error))
+            ending = refusal(error)
         except Exception as error:
             log.exception("The job failed.")
             ending = ending_of(error)
         end(attempt, ending)
     return ending
+
+
+def refusal(error: BaseException) -> Ending:
+    """The ending that an error is with which a run did not begin: wrong input, or a part's fault."""
+    code = FAILED if is_fault(error) else WRONG
+    return ending_of(error)._replace(code=code, error=one_line(error))
 
 
 def end(attempt: Attempt, ending: Ending) -> None:

@@ -32,7 +32,7 @@ from csd_lab.messages import WRONG_INPUT, one_line
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
-from csd_lab.settings import all_steps, check, describe, edits_views, prompts_in_turn, several
+from csd_lab.settings import all_steps, check, describe, edits_views, prompts_in_turn, rank_count
 from csd_lab.sweep.job import Ending, ending_of
 from csd_lab.sweep.progress import read_progress
 from csd_lab.sweep.status import State
@@ -79,7 +79,7 @@ def launch(config: DictConfig, root: Path, go_on: bool = False) -> Ending:
     checkpoint = folder.checkpoint if go_on and folder.checkpoint.is_file() else None
     check(config)
     quiet_libraries()
-    if ranks := several(config.trainer):
+    if (ranks := rank_count(config.trainer)) > 1:
         return launch_ranks(config, folder, checkpoint, ranks)
     return begin(build(config, folder), config, folder, checkpoint)
 

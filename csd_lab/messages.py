@@ -3,9 +3,12 @@
 import difflib
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import hydra
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
@@ -22,6 +25,9 @@ WRONG_INPUT = (
 
 WRONG = 2
 """The exit code for it."""
+
+FAILED = 1
+"""The exit code for a fault of a part."""
 
 
 EXTRAS = {
@@ -52,6 +58,17 @@ TOP = ("prompt", "seed", "regions")
 """Settings of no group, which parts are handed under their own names."""
 
 
+def is_fault(error: BaseException) -> bool:
+    """Whether what a part raised is no word about its settings or its input, but a fault in it."""
+    root = error
+    while isinstance(root, InstantiationException) and root.__cause__ is not None:
+        root = root.__cause__
+    if isinstance(root, TypeError):  # but for arguments that it does not take
+        frames = traceback.extract_tb(root.__traceback__)
+        return bool(frames) and Path(hydra.__file__).parent not in Path(frames[-1].filename).parents
+    return not isinstance(root, (*WRONG_INPUT, ImportError))
+
+
 def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
     """What is wrong and what to do about it, from an error of any layer, as one line.
 
@@ -59,7 +76,7 @@ def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
         error: of any layer.
         typed: the overrides of the command, whose choices say which settings there are.
     """
-    where = ""
+    where, fault = "", is_fault(error)
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         if match := re.search(r"full_key: (\S+)\s*$", str(error)):
             where = setting(match[1])
@@ -67,6 +84,9 @@ def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     text = str(error) or type(error).__name__
+    if fault:
+        name = type(error).__name__
+        return f"{where or 'A part'} failed: {name}: {' '.join(text.split())}".removesuffix(f": {name}")
     return (
         of_grammar(text)
         or of_choices(text)

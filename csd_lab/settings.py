@@ -11,6 +11,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.messages import missing
+from csd_lab.sweep.slots import devices_asked
 from csd_lab.types import EditTask
 
 PARTS = {"kernel": "kernel", "scheduler": "sampler"}
@@ -103,7 +104,7 @@ def check_gpus(trainer: DictConfig, there: int) -> None:
     Raises:
         ValueError: says how many there are.
     """
-    wanted = devices_of(trainer)
+    wanted = devices_asked(trainer.devices)
     if isinstance(wanted, list):
         wrong = len(set(wanted)) < len(wanted) or max(wanted) >= there
     else:
@@ -158,36 +159,17 @@ def all_steps(config: DictConfig) -> int:
     return steps * prompts_in_turn(config) * updates(config)
 
 
-def several(trainer: DictConfig) -> int:
-    """How many ranks a trainer wants; 0 if it wants one, which is this process.
+def rank_count(trainer: DictConfig) -> int:
+    """How many ranks a trainer wants, at least 1.
 
     Raises:
         ValueError: if the devices are no number, no list, and not "auto".
     """
-    wanted = devices_of(trainer)
+    wanted = devices_asked(trainer.devices)
     if wanted is None:
         on_gpus = trainer.accelerator in ("auto", "gpu", "cuda")
         wanted = torch.cuda.device_count() if on_gpus else 1
-    count = wanted if isinstance(wanted, int) else len(wanted)
-    return count if count > 1 else 0
-
-
-def devices_of(trainer: DictConfig) -> int | list[int] | None:
-    """How many devices a trainer wants, or the numbers of which; None: all that there are.
-
-    Raises:
-        ValueError: if the devices are no number, no list, and not "auto".
-    """
-    devices = str(trainer.devices).strip("[]").replace(" ", "")
-    if devices in ("auto", "-1"):
-        return None
-    if not re.fullmatch(r"\d+(,\d+)*,?", devices):
-        raise ValueError(
-            f"trainer.devices must be how many, a list of them, or auto, got {trainer.devices!r}."
-        )
-    if "," in devices or isinstance(trainer.devices, ListConfig):
-        return [int(number) for number in devices.strip(",").split(",")]
-    return int(devices)
+    return max(1, wanted if isinstance(wanted, int) else len(wanted))
 
 
 def describe(config: DictConfig, data: EditData) -> dict[str, str]:

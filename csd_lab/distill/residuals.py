@@ -244,8 +244,8 @@ class PosteriorResidual(ResidualRule):
 class VariationalResidual(ResidualRule):
     """delta = eps_w(x_t; s, y) - eps_phi(x_t; s, y, t): VSD. The source is not used.
 
-    Without learning, a predictor that always found the noise e would make it SDS. One that starts
-    as the prior starts with the difference of the guided estimate and the conditional one.
+    If eps_phi were e, this would be SDS. At the first step eps_phi is the prior, and delta the
+    guided estimate less the conditional one.
 
     Args:
         guidance: combines the predictions of the prior.
@@ -256,11 +256,21 @@ class VariationalResidual(ResidualRule):
         super().__init__(guidance)
         self._make = learner
         self._learner: Learner | None = None
+        self._prior: Any = None
 
     def learner(self, prior: Any) -> Learner:
-        """The predictor that is trained on the particles, made from the first prior it meets."""
+        """The predictor that is trained on the particles, made from the first prior it meets.
+
+        Raises:
+            ValueError: if it is another prior than that.
+        """
         if self._learner is None:
-            self._learner = self._make(prior)
+            self._learner, self._prior = self._make(prior), prior
+        if self._prior is not prior:
+            raise ValueError(
+                "a VariationalResidual must be of one prior, which its learner starts from; got "
+                "another one: make a new residual for it"
+            )
         return self._learner
 
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:

@@ -85,6 +85,7 @@ class ClassifierGuidance(Prior):
             max_batch=prior.max_batch,
             native_size=prior.native_size,
         )
+        self.takes_image = prior.takes_image
         self.prior = prior
         self.classifier = classifier
         self.scale = scale

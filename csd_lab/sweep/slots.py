@@ -1,7 +1,8 @@
 """Places for jobs on this machine: devices that take some at once, and the CPU."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 CPU = "cpu"
@@ -50,21 +51,22 @@ class Slots:
         """The CPU's threads for a job at this place, when all places of its kind are taken."""
         return max(1, cores() // (self._on_devices if place.devices else self._jobs))
 
-    def take(self, devices: int, on_cpu: bool) -> Place | None:
+    def take(self, devices: int | None, on_cpu: bool) -> Place | None:
         """A place for a job, or None if there is none now.
 
         Args:
-            devices: how many different ones the job wants; more than there are means all.
+            devices: how many different ones the job wants; None, or more than there are: all of
+                the GPUs, and on the CPU, where a trainer then makes one process, one.
             on_cpu: whether it wants no GPU.
         """
         if on_cpu or not self._free:
-            slots = min(devices, self._jobs)
+            slots = min(devices or 1, self._jobs)
             if slots > self._cpu:
                 return None
             self._cpu -= slots
             return Place((), slots)
         emptiest = sorted(self._free, key=lambda name: -self._free[name])
-        chosen = emptiest[: min(devices, len(self._free))]
+        chosen = emptiest[:devices]
         if any(self._free[name] < 1 for name in chosen):
             return None
         for name in chosen:
@@ -83,13 +85,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def wanted_devices(trainer: Mapping[str, object]) -> int:
-    """How many devices a job wants, from ``trainer.devices`` in its config."""
-    devices = trainer.get("devices", 1)
-    if isinstance(devices, str) and devices.strip().isdigit():
-        devices = int(devices)
-    if isinstance(devices, int) and devices >= 1:
-        return devices
-    if isinstance(devices, Sequence) and not isinstance(devices, str):
-        return max(1, len(devices))
-    return 1 if devices is None else 10**6  # auto and -1: all
+def devices_asked(devices: object) -> int | list[int] | None:
+    """What ``trainer.devices`` asks for: how many, or the numbers of which; None: all there are.
+
+    Raises:
+        ValueError: if it is no number, no list, and not "auto".
+    """
+    text = str(devices).strip("[]").replace(" ", "")
+    if text in ("auto", "-1"):
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*,?", text):
+        raise ValueError(
+            f"trainer.devices must be how many, a list of them, or auto, got {devices!r}."
+        )
+    listed = isinstance(devices, Sequence) and not isinstance(devices, str)
+    if listed or "," in text or str(devices).strip().startswith("["):
+        return [int(number) for number in text.strip(",").split(",")]
+    return int(text)
+
+
+def wanted_devices(devices: object) -> int | None:
+    """How many devices a job wants, None: all that there are; 1 where the job will refuse it."""
+    try:
+        asked = devices_asked(devices)
+    except ValueError:
+        return 1
+    count = len(asked) if isinstance(asked, list) else asked
+    return count if count is None else max(1, count)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from csd_lab.settings import check_devices, several
+from csd_lab.settings import check_devices, rank_count
 
 
 def trainer(devices, accelerator="gpu"):
@@ -18,12 +18,12 @@ def two_gpus(monkeypatch):
 
 @pytest.mark.parametrize(
     ("devices", "ranks"),
-    [(1, 0), (2, 2), ("auto", 2), (-1, 2), ([1], 0), ([0, 1], 2), ("1,", 0), ("0,1", 2)],
+    [(1, 1), (2, 2), ("auto", 2), (-1, 2), ([1], 1), ([0, 1], 2), ("1,", 1), ("0,1", 2)],
 )
 @pytest.mark.parametrize("accelerator", ["gpu", "cuda", "auto"])
 def test_gpus_that_are_there(devices, ranks, accelerator) -> None:
     check_devices(trainer(devices, accelerator))
-    assert several(trainer(devices, accelerator)) == ranks
+    assert rank_count(trainer(devices, accelerator)) == ranks
 
 
 @pytest.mark.parametrize("devices", [0, 3, "3", [2], [0, 0], "0,2", "one", [], 1.5, None])
@@ -35,4 +35,4 @@ def test_others_are_told_in_one_line(devices, accelerator) -> None:
 
 def test_a_cpu_takes_as_many_processes_as_are_asked_for() -> None:
     check_devices(trainer(5, "cpu"))
-    assert several(trainer(5, "cpu")) == 5
+    assert rank_count(trainer(5, "cpu")) == 5

@@ -120,7 +120,16 @@ def test_bad_numbers_of_places_are_refused(name, numbers):
 
 @pytest.mark.parametrize(
     ("devices", "wanted"),
-    [(1, 1), (4, 4), ("2", 2), ([0, 3], 2), ([1], 1), (None, 1), ("auto", 10**6), (-1, 10**6)],
+    [
+        *((1, 1), (4, 4), ("2", 2), ([0, 3], 2), ([1], 1), (None, 1), ("auto", None), (-1, None)),
+        *(("0,1", 2), ("[0,1]", 2), ("[3]", 1), ("1,", 1), ("one", 1)),
+    ],
 )
 def test_devices_that_a_trainer_wants(devices, wanted):
-    assert wanted_devices({"devices": devices}) == wanted
+    assert wanted_devices(devices) == wanted
+
+
+def test_all_devices_are_all_gpus_and_one_process_on_a_cpu():
+    assert set(Slots(["0", "1"], 1, 3).take(None, on_cpu=False).devices) == {"0", "1"}
+    assert Slots(["0", "1"], 1, 3).take(None, on_cpu=True) == Place((), 1)
+    assert Slots([], 1, 3).take(None, on_cpu=False) == Place((), 1)

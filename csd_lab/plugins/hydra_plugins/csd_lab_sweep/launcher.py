@@ -42,12 +42,12 @@ class Demand(NamedTuple):
 
     Attributes:
         folder: the job's.
-        devices: how many.
+        devices: how many; None: all that there are.
         on_cpu: whether it wants no GPU.
     """
 
     folder: JobFolder
-    devices: int
+    devices: int | None
     on_cpu: bool
 
 
@@ -144,7 +144,7 @@ class LocalLauncher(Launcher):
         HydraConfig.instance().set_config(config)
         folder = SweepFolder(config.hydra.sweep.dir).job(identity(config))
         on_cpu = config.trainer.get("accelerator") == "cpu"
-        return Demand(folder, wanted_devices(config.trainer), on_cpu)
+        return Demand(folder, wanted_devices(config.trainer.get("devices", 1)), on_cpu)
 
     def halted(self, results: Sequence[JobReturn]) -> bool:
         """Whether no further job is to begin, since one has failed."""

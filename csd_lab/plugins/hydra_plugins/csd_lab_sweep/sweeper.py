@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 MANY = 50
 """So many jobs take seconds to compose."""
 
-DATA = "world"
-"""What sweeps of this package are over: clips of the world."""
-
 POLL = 1.0
 """Seconds between two looks at jobs that run elsewhere."""
 
@@ -116,15 +113,13 @@ class ResumableSweeper(Sweeper):
     def plan(self, folder: SweepFolder, arguments: Sequence[str]) -> list[Job]:
         """The jobs that the command means, each once, in its order.
 
-        Values that are typed take the place of the sweep's own, and other data that of the clips.
+        Values that are typed take the place of the sweep's own, and other data that of its data.
         """
         assert self.config is not None
         assert self.hydra_context is not None
-        given = [f"{key}={value}" for key, value in self.own(arguments).items()]
         loader = self.hydra_context.config_loader
-        parser = OverridesParser.create(config_loader=loader)
-        parsed = parser.parse_overrides([*given, *arguments])
-        combinations = BasicSweeper.split_arguments(parsed, None)[0]
+        given = [f"{key}={value}" for key, value in self.own(arguments).items()]
+        combinations = self.combinations([*given, *arguments])
         if len(combinations) > MANY:
             print(f"Composing {len(combinations)} jobs.", flush=True)
         jobs: dict[str, Job] = {}
@@ -135,15 +130,29 @@ class ResumableSweeper(Sweeper):
             jobs.setdefault(name, Job(folder.job(name), tuple(overrides)))
         return list(jobs.values())
 
+    def combinations(self, arguments: Sequence[str]) -> list[list[str]]:
+        """The overrides of every combination of the values given."""
+        assert self.hydra_context is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        parsed = parser.parse_overrides(list(arguments))
+        combinations: list[list[str]] = BasicSweeper.split_arguments(parsed, None)[0]
+        return combinations
+
     def own(self, arguments: Sequence[str]) -> dict[str, str]:
         """The sweep's own values that what is typed leaves."""
-        typed = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
-        others = typed.get("data", DATA) != DATA
-        of_clips = [key for key in self.params if others and key.startswith("data.")]
-        if of_clips:
-            print(f"Not swept, since data={typed['data']}: {', '.join(of_clips)}.", flush=True)
-        left_out = typed.keys() | of_clips
-        return {key: value for key, value in self.params.items() if key not in left_out}
+        assert self.config is not None
+        assert self.hydra_context is not None
+        typed = {argument.partition("=")[0] for argument in arguments}
+        own = {key: value for key, value in self.params.items() if key not in typed}
+        if not any(key.startswith("data.") for key in own):
+            return own
+        loader = self.hydra_context.config_loader
+        config = loader.load_sweep_config(self.config, self.combinations(arguments)[0])
+        lost = [k for k in own if k.startswith("data.") and k[len("data.") :] not in config.data]
+        if lost:
+            data = config.hydra.runtime.choices.data
+            print(f"Not swept, since data={data} has none: {', '.join(lost)}.", flush=True)
+        return {key: value for key, value in own.items() if key not in lost}
 
     def run(self, jobs: Sequence[Job], launch: str, lost: dict[str, str]) -> None:
         """Launch what is wanted; wait for what others run, and take over what they leave.
