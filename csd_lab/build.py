@@ -14,9 +14,9 @@ from omegaconf import DictConfig, ListConfig
 
 from csd_lab.baselines.base import ScheduledSampler, check_deterministic
 from csd_lab.callbacks import AtomicCheckpoints, ProgressFile
+from csd_lab.checks import check_switch
 from csd_lab.data import CanvasData, ClipData, EditData, SceneData, TextScene
 from csd_lab.distill import Distiller, Sampler
-from csd_lab.distill.checks import check_switch
 from csd_lab.particles import (
     CanvasParticles,
     EditModule,
@@ -277,7 +277,7 @@ def check_sampler(distiller: Distiller, data: EditData, prompts: int = 1) -> Non
     if "captions" in distiller.needs and prompts > 1:
         raise ValueError(
             f"prompt must be one for {type(distiller).__name__}, which reads captions of source "
-            f"and target; got {prompts} in turn."
+            f"and target, got {prompts} in turn."
         )
     if "captions" in distiller.needs and not (task.source_caption and task.target_caption):
         raise ValueError(

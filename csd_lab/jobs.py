@@ -196,7 +196,7 @@ def sweep_attempt(
 
 
 def refusal(error: BaseException) -> Ending:
-    """The ending that an error is with which a run did not begin: wrong input, or a part's fault."""
+    """The ending of a run that did not begin: by wrong input, or by the fault of a part."""
     code = FAILED if is_fault(error) else WRONG
     return ending_of(error)._replace(code=code, error=one_line(error))
 

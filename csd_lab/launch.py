@@ -222,7 +222,7 @@ def check_steps(config: DictConfig, former: int) -> None:
     ):
         raise ValueError(
             f"trainer.max_steps must stay as it was, {former}, where prompts follow one another, "
-            "views of a scene are edited or a method samples; got "
+            "views of a scene are edited or a method samples, got "
             f"{config.trainer.max_steps}."
         )
 

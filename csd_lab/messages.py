@@ -86,7 +86,9 @@ def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
     text = str(error) or type(error).__name__
     if fault:
         name = type(error).__name__
-        return f"{where or 'A part'} failed: {name}: {' '.join(text.split())}".removesuffix(f": {name}")
+        return f"{where or 'A part'} failed: {name}: {' '.join(text.split())}".removesuffix(
+            f": {name}"
+        )
     return (
         of_grammar(text)
         or of_choices(text)

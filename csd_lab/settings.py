@@ -8,6 +8,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from csd_lab.checks import check_choice, check_whole
 from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.messages import missing
@@ -39,20 +40,11 @@ def check(config: DictConfig) -> None:
             )
     check_prompt(config)
     check_path(config.data.get("path"))
-    steps = config.trainer.max_steps
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-        raise ValueError(f"trainer.max_steps must be a whole number of at least 1, got {steps!r}.")
-    if config.method.noise not in get_args(NoiseMode):
-        raise ValueError(
-            f"method.noise must be one of {get_args(NoiseMode)}, got {config.method.noise!r}."
-        )
+    check_whole("trainer.max_steps", config.trainer.max_steps)
+    check_choice("method.noise", config.method.noise, get_args(NoiseMode))
     if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
         raise ValueError(f"seed must be a whole number in [0, 2**32), got {config.seed!r}.")
-    times = updates(config)
-    if not isinstance(times, int) or isinstance(times, bool) or times < 1:
-        raise ValueError(
-            f"modality.updates.times must be a whole number of at least 1, got {times!r}."
-        )
+    check_whole("modality.updates.times", updates(config))
     check_devices(config.trainer)
 
 

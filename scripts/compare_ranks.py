@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="settings of the runs, such as data.frames=8")
     options = parser.parse_args()
     if options.steps <= WARM_UP:
-        parser.error(f"--steps must be above {WARM_UP}, which warm up; got {options.steps}")
+        parser.error(f"--steps must be above {WARM_UP}, which warm up, got {options.steps}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same threads on any number of processes
     overrides = ["metrics=pixels", f"trainer.max_steps={options.steps}", *options.overrides]
     found: dict[int, dict[str, Measure]] = {}

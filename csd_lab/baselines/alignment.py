@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice, check_share
+from csd_lab.checks import check_choice, check_share
 
 CrossEditKind = Literal["auto", "replace", "refine"]
 
@@ -86,7 +86,7 @@ class CrossEdit:
         equal = len(source.words) == len(target.words)
         if kind == "replace" and not equal:
             raise ValueError(
-                "cross must be refine or auto for captions of different lengths; got replace for "
+                "cross must be refine or auto for captions of different lengths, got replace for "
                 f"{len(source.words)} and {len(target.words)} words"
             )
         replace = kind == "replace" or (kind == "auto" and equal)
@@ -244,7 +244,7 @@ class AttentionEdit:
         old, new = tokens_of(self.blend_words, a), tokens_of(self.blend_words, b)
         if self.blend_words and not old + new:
             raise ValueError(
-                f"blend_words must name words of {source!r} or {target!r}; got "
+                f"blend_words must name words of {source!r} or {target!r}, got "
                 f"{', '.join(self.blend_words)!r}"
             )
         return Plan(cross, old, new)

@@ -118,7 +118,7 @@ class SharedKeys(KeyHook):
         if len(sources) != len(labels) or len(set(map(len, sources))) > 1:
             raise ValueError(
                 f"sources must name as many tokens for each of the {len(labels)} rows as for the "
-                f"others; got {len(sources)} rows of lengths {sorted(set(map(len, sources)))}"
+                f"others, got {len(sources)} rows of lengths {sorted(set(map(len, sources)))}"
             )
         self.labels, self.sources, self.sections = labels, sources, sections
         self.captured: dict[tuple[Place, Hashable], Tensor] = {}
@@ -141,7 +141,7 @@ class SharedKeys(KeyHook):
         missing = [name for name in names if (place, name) not in self.captured]
         if missing:
             raise ValueError(
-                f"sources must come no later than the rows that attend to them; got {missing[0]!r} "
+                f"sources must come no later than the rows that attend to them, got {missing[0]!r} "
                 "first: put its row before them"
             )
         return torch.cat([self.captured[place, name] for name in names])
@@ -170,7 +170,7 @@ def attentions(unet: Any) -> dict[Place, Attention]:
     for attention in found.values():
         if odd := [name for name in special if getattr(attention, name, None) is not None]:
             raise ValueError(
-                "prior must have a unet with the attention of Stable Diffusion 1 or 2; got one "
+                "prior must have a unet with the attention of Stable Diffusion 1 or 2, got one "
                 f"with {odd[0]}: take another prior, or a method that looks at no attention"
             )
     return found
@@ -229,7 +229,7 @@ def check_not_compiled(unet: Any) -> None:
     """Raises ValueError if a unet is compiled, which fixes what its attention does."""
     if getattr(unet, "_compiled_call_impl", None) is not None:
         raise ValueError(
-            "prior.compile must be false for a method that looks at attention; got true"
+            "prior.compile must be false for a method that looks at attention, got true"
         )
 
 

@@ -14,6 +14,7 @@ from csd_lab.baselines.schedulers import (
     state_of,
     takes_generator,
 )
+from csd_lab.checks import check_choice, check_whole
 from csd_lab.distill import (
     Distillation,
     Guidance,
@@ -25,7 +26,6 @@ from csd_lab.distill import (
     Sampler,
     guided_noise,
 )
-from csd_lab.distill.checks import check_choice
 from csd_lab.distill.distillers import mean_norm
 from csd_lab.distill.noise import NoiseMode, check_seed
 from csd_lab.priors.base import Prior
@@ -61,8 +61,7 @@ class ScheduledSampler(Sampler, ABC):
     ) -> None:
         check_choice("noise", noise, get_args(NoiseMode))
         check_seed(seed, 0)
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1; got {steps}")
+        check_whole("steps", steps)
         self.guidance = guidance
         self.steps = steps
         self.noise: NoiseMode = noise
@@ -85,7 +84,7 @@ class ScheduledSampler(Sampler, ABC):
         limit = prior.schedule.num_steps
         if self.steps > limit:
             raise ValueError(
-                f"steps must be 1 ... {limit}, the prior's timesteps; got {self.steps}"
+                f"steps must be 1 ... {limit}, the prior's timesteps, got {self.steps}"
             )
         # A prior gives noise estimates whatever its network predicts.
         self._config = prior.scheduler_config | {"prediction_type": "epsilon"}

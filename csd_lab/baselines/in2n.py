@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from csd_lab.baselines.base import ScheduledSampler
+from csd_lab.checks import is_finite
 from csd_lab.distill import Need
 from csd_lab.priors.base import Prior
 from csd_lab.streams import Stream, numpy_generator
@@ -39,8 +40,8 @@ class InstructNerf2Nerf(ScheduledSampler):
 
     def __init__(self, low: float = 0.02, high: float = 0.98, **options: Any) -> None:
         super().__init__(**options)
-        if not 0 < low <= high < 1:
-            raise ValueError(f"low and high must have 0 < low <= high < 1; got {low} and {high}")
+        if not (is_finite(low) and is_finite(high) and 0 < low <= high < 1):
+            raise ValueError(f"low and high must have 0 < low <= high < 1, got {low} and {high}")
         self.low = low
         self.high = high
         self.begun = 0
@@ -55,7 +56,7 @@ class InstructNerf2Nerf(ScheduledSampler):
             )
         if not isinstance(self.scheduler, DDIMScheduler):
             raise ValueError(
-                "sampler must be ddim for InstructNerf2Nerf, which begins between the ends; got "
+                "sampler must be ddim for InstructNerf2Nerf, which begins between the ends, got "
                 f"{type(self.scheduler).__name__}"
             )
         self._limit = prior.schedule.num_steps

@@ -249,12 +249,12 @@ class InvertingSampler(ScheduledSampler, ABC):
         if not isinstance(prior, LatentDiffusion) or prior.takes_image:
             raise ValueError(
                 f"prior must be a text-to-image network for {name}, which reads captions and looks "
-                f"at attention, such as prior=embedded_text or stable_diffusion; got "
+                f"at attention, such as prior=embedded_text or stable_diffusion, got "
                 f"{type(prior).__name__}"
             )
         if not isinstance(self.scheduler, DDIMScheduler):
             raise ValueError(
-                f"sampler must be ddim for {name}, which inverts it; got "
+                f"sampler must be ddim for {name}, which inverts it, got "
                 f"{type(self.scheduler).__name__}"
             )
         options: Any = self.scheduler.config  # type: ignore[attr-defined]
@@ -353,5 +353,5 @@ def one_text(name: str, text: Text | Blend) -> str:
         return text
     texts = set(text.texts if isinstance(text, Blend) else text)
     if len(texts) != 1:
-        raise ValueError(f"{name} must be one text for all frames; got {len(texts)} texts")
+        raise ValueError(f"{name} must be one text for all frames, got {len(texts)} texts")
     return texts.pop()

@@ -28,8 +28,8 @@ from torch import Tensor
 from csd_lab.baselines.attention import Section, SharedKeys, hooked
 from csd_lab.baselines.inversion import InvertingSampler, invert
 from csd_lab.baselines.schedulers import SchedulerFactory
+from csd_lab.checks import check_finite, check_share
 from csd_lab.distill import Distillation, Guidance, NoisePredictor, NoiseSchedule, Residual
-from csd_lab.distill.checks import check_finite, check_share
 from csd_lab.distill.distillers import mean_norm
 from csd_lab.types import Conditioning
 

@@ -34,8 +34,8 @@ from csd_lab.baselines.attention import MapHook, Place, attentions, coarse_limit
 from csd_lab.baselines.inversion import InvertingSampler, captions, invert
 from csd_lab.baselines.masks import attended, mask_of, mask_places
 from csd_lab.baselines.schedulers import SchedulerFactory
+from csd_lab.checks import check_share
 from csd_lab.distill import Distillation, Guidance, NoisePredictor, NoiseSchedule, Residual
-from csd_lab.distill.checks import check_share
 from csd_lab.distill.distillers import mean_norm
 from csd_lab.types import Conditioning
 

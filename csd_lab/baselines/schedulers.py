@@ -38,12 +38,12 @@ class DiffusersScheduler:
 
     def __init__(self, name: str, **options: Any) -> None:
         if name not in SCHEDULERS:
-            raise ValueError(f"name must be one of {', '.join(SCHEDULERS)}; got {name!r}")
+            raise ValueError(f"name must be one of {', '.join(SCHEDULERS)}, got {name!r}")
         self.kind: Any = getattr(diffusers, name)
         allowed = inspect.signature(self.kind).parameters
         if unknown := [option for option in options if option not in allowed]:
             raise ValueError(
-                f"an option of {name} must be one of {', '.join(allowed)}; got {unknown[0]!r}"
+                f"an option of {name} must be one of {', '.join(allowed)}, got {unknown[0]!r}"
             )
         self.options = options
 

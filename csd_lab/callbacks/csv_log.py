@@ -8,6 +8,7 @@ from typing import Any, final
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from csd_lab.checks import check_whole
 from csd_lab.files import atomic_path
 from csd_lab.run_folder import RunFolder
 
@@ -37,8 +38,7 @@ class CsvLog(Logger):
 
     def __init__(self, folder: Path | str, flush_every: int = 10) -> None:
         super().__init__()
-        if flush_every < 1:
-            raise ValueError(f"flush_every must be at least 1 step, got {flush_every}.")
+        check_whole("flush_every", flush_every)
         self.path = RunFolder(folder).steps
         self.flush_every = flush_every
         self._rows = {int(row["step"]): row for row in read_rows(self.path)}

@@ -1,9 +1,11 @@
 """Whose turn it is: what callbacks do each so many steps."""
 
+from csd_lab.checks import is_whole
+
 
 def check_every(every: int | None) -> None:
     """Raises ValueError unless ``every`` is a whole number of at least 1, or None for never."""
-    if every is not None and (not isinstance(every, int) or every < 1):
+    if every is not None and not is_whole(every):
         raise ValueError(f"every must be at least 1 step, or null for never, got {every!r}.")
 
 

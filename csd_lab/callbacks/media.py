@@ -12,6 +12,7 @@ from csd_lab.baselines import ScheduledSampler, sample_images
 from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import artefact, edit_data, known
 from csd_lab.callbacks.turns import first_rank_alone
+from csd_lab.checks import is_whole
 from csd_lab.data import EditData, write_image, write_video
 from csd_lab.distill import particle_noise
 from csd_lab.metrics.answers import answer_frames
@@ -76,7 +77,7 @@ class WriteMedia(pl.Callback):
     """
 
     def __init__(self, alone: ScheduledSampler | None = None, alone_up_to: int = 2**19) -> None:
-        if not isinstance(alone_up_to, int) or alone_up_to < 0:
+        if not is_whole(alone_up_to, 0):
             raise ValueError(f"alone_up_to must be a whole number of pixels, got {alone_up_to!r}.")
         self.alone = alone
         self.alone_up_to = alone_up_to

@@ -7,6 +7,7 @@ from typing import final
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from csd_lab.checks import check_not_negative
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep.progress import Progress, write_progress
 
@@ -23,8 +24,7 @@ class ProgressFile(pl.Callback):
     """
 
     def __init__(self, every: float = 1.0) -> None:
-        if every < 0:
-            raise ValueError(f"every must not be negative, got {every}.")
+        check_not_negative("every", every)
         self.every = every
         self._began = (0.0, 0)
         self._written = 0.0

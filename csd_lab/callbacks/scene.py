@@ -10,6 +10,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.progress import track
 
+from csd_lab.checks import check_not_negative, check_positive, check_share, is_whole
 from csd_lab.data import write_mesh, write_points, write_video
 from csd_lab.fields import Cameras, FieldScene, GridField, Scene, View, camera_path, points_seen
 from csd_lab.fields.surface import surface
@@ -54,14 +55,13 @@ class WriteScene(pl.Callback):
         crumb: float = 0.04,
     ) -> None:
         for name, value, least in (("frames", frames, 1), ("points", points, 1), ("mesh", mesh, 2)):
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise ValueError(f"{name} must be at least {least}, or null for none, got {value}.")
-        if not fps > 0:
-            raise ValueError(f"fps must be above 0, got {fps}.")
-        if agree < 0:
-            raise ValueError(f"agree must be at least 0, got {agree}.")
-        if not 0 <= crumb <= 1:
-            raise ValueError(f"crumb must be in [0, 1], got {crumb}.")
+            if value is not None and not is_whole(value, least):
+                raise ValueError(
+                    f"{name} must be at least {least}, or null for none, got {value!r}."
+                )
+        check_positive("fps", fps)
+        check_not_negative("agree", agree)
+        check_share("crumb", crumb)
         self.frames = frames
         self.fps = fps
         self.points = points

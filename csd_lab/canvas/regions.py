@@ -83,11 +83,11 @@ class Box(Region):
         sides = (self.top, self.left, self.bottom, self.right)
         if not all(0 <= side <= 1 for side in sides):
             raise ValueError(
-                "top, left, bottom and right must be shares of the image, from 0 to 1; got "
+                "top, left, bottom and right must be shares of the image, from 0 to 1, got "
                 f"{', '.join(map(str, sides))}"
             )
         if self.top >= self.bottom or self.left == self.right:
-            raise ValueError(f"a box must not be empty: top < bottom and left != right; got {self}")
+            raise ValueError(f"a box must not be empty: top < bottom and left != right, got {self}")
 
     def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
         """The share of each latent that the box covers, see :class:`Region`."""
@@ -119,7 +119,7 @@ class Strip(Region):
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
             raise ValueError(
-                f"index must be from 0 to count - 1 = {self.count - 1}; got {self.index}"
+                f"index must be from 0 to count - 1 = {self.count - 1}, got {self.index}"
             )
 
     def mask(self, height: int, width: int, visible: tuple[float, float] = WHOLE) -> Tensor:
@@ -141,10 +141,10 @@ class Mask(Region):
 
     def __init__(self, image: Tensor) -> None:
         if image.ndim != 2 or 0 in image.shape:
-            raise ValueError(f"a mask must be (H, W), one value a pixel; got {tuple(image.shape)}")
+            raise ValueError(f"a mask must be (H, W), one value a pixel, got {tuple(image.shape)}")
         if not bool(((image >= 0) & (image <= 1)).all()):
             raise ValueError(
-                f"a mask must be in [0, 1]; got values from {image.min():.4g} to {image.max():.4g}"
+                f"a mask must be in [0, 1], got values from {image.min():.4g} to {image.max():.4g}"
             )
         self.image = image.float()
 
@@ -204,7 +204,7 @@ def region_masks(
     for region in regions:
         if isinstance(region, Box) and region.left > region.right and not wrap:
             raise ValueError(
-                f"left must be less than right where the image is no ring (wrap=True); got {region}"
+                f"left must be less than right where the image is no ring (wrap=True), got {region}"
             )
     masks = torch.zeros(len(regions) + 1, height, width, dtype=torch.float64)
     for mask, region in zip(masks, regions, strict=False):
@@ -233,7 +233,7 @@ def _check_visible(visible: tuple[float, float], wrap: bool) -> None:
     if not all(0 < share <= 1 for share in visible) or (wrap and visible[1] != 1):
         raise ValueError(
             "visible must be shares of the canvas's height and width, above 0 and at most 1, and 1 "
-            f"along the width of a ring (wrap=True); got {visible}"
+            f"along the width of a ring (wrap=True), got {visible}"
         )
 
 

@@ -73,7 +73,7 @@ class Tiling:
     ) -> None:
         if not (height >= 1 and width >= 1 and tile > overlap >= blend >= 1):
             raise ValueError(
-                "height and width must be at least 1, and tile > overlap >= blend >= 1; got "
+                "height and width must be at least 1, and tile > overlap >= blend >= 1, got "
                 f"{height=}, {width=}, {tile=}, {overlap=}, {blend=}"
             )
         self.height = height
@@ -113,7 +113,7 @@ class Tiling:
         size = image.shape[-1] // self.width
         if len(image) != 1 or image.shape[2:] != (size * self.height, size * self.width):
             raise ValueError(
-                f"image must be (1, C, k {self.height}, k {self.width}) with a whole number k; got "
+                f"image must be (1, C, k {self.height}, k {self.width}) with a whole number k, got "
                 f"{tuple(image.shape)}"
             )
         whole = image.new_zeros(1, channels, scale * self.height, scale * self.width)

@@ -60,6 +60,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from csd_lab.checks import check_whole
+
 Taper = Literal["constant", "hat", "hann"]
 """How much a window counts from its edges to its middle."""
 
@@ -103,15 +105,15 @@ class WindowGrid:
         shift: tuple[int, int] = (0, 0),
     ) -> None:
         if taper not in get_args(Taper):
-            raise ValueError(f"taper must be one of {get_args(Taper)}; got {taper!r}")
-        _check_whole("height", height)
-        _check_whole("width", width)
+            raise ValueError(f"taper must be one of {get_args(Taper)}, got {taper!r}")
+        check_whole("height", height)
+        check_whole("width", width)
         check_pair("window", window)
         check_pair("stride", stride)
         if stride[0] > window[0] or stride[1] > window[1]:
             raise ValueError(
                 f"stride must be at most the window, {tuple(window)}, or latents between windows "
-                f"would never be edited; got {tuple(stride)}"
+                f"would never be edited, got {tuple(stride)}"
             )
         self.height = height
         self.width = width
@@ -178,7 +180,7 @@ class WindowGrid:
             or canvas.shape[2:] != (self.height, self.width)
         ):
             raise ValueError(
-                f"canvas must be (1, C, {self.height}, {self.width}); got {tuple(canvas.shape)}"
+                f"canvas must be (1, C, {self.height}, {self.width}), got {tuple(canvas.shape)}"
             )
         return _Crop.apply(canvas, self, self._listed(ids))
 
@@ -211,7 +213,7 @@ class WindowGrid:
         listed: list[int] = ids.tolist()
         for index in listed:
             if not 0 <= index < len(self):
-                raise ValueError(f"ids must be from 0 to {len(self) - 1}; got {index}")
+                raise ValueError(f"ids must be from 0 to {len(self) - 1}, got {index}")
         return listed
 
     def _crop(self, canvas: Tensor, ids: list[int]) -> Tensor:
@@ -327,9 +329,9 @@ def check_pair(name: str, value: Any) -> None:
         ValueError: they are not two whole numbers of at least 1.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
-        raise ValueError(f"{name} must be a height and a width, such as (64, 64); got {value!r}")
+        raise ValueError(f"{name} must be a height and a width, such as (64, 64), got {value!r}")
     for side in value:
-        _check_whole(f"each side of {name}", side)
+        check_whole(f"each side of {name}", side)
 
 
 def _check_shift(shift: tuple[int, int], reach: tuple[range, range]) -> None:
@@ -337,10 +339,5 @@ def _check_shift(shift: tuple[int, int], reach: tuple[range, range]) -> None:
         if by not in allowed:
             raise ValueError(
                 f"shift {name} must be from {allowed[0]} to {allowed[-1]}, or latents would be "
-                f"left out; got {by}"
+                f"left out, got {by}"
             )
-
-
-def _check_whole(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}")

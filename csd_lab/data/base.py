@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from csd_lab.data.checks import check_batch_size, check_whole
+from csd_lab.checks import check_switch, check_whole
+from csd_lab.data.checks import check_batch_size
 from csd_lab.data.fit import Detail, Fit, Side
 from csd_lab.data.opacity import Opacity
-from csd_lab.distill.checks import check_switch
 from csd_lab.types import EditTask, Windows
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from csd_lab.data.checks import check_batch_size, check_whole
+from csd_lab.checks import check_whole
+from csd_lab.data.checks import check_batch_size
 
 STREAM = 0x66726D73
 """Keeps this stream of random numbers apart from others of the same seed."""

@@ -371,14 +371,14 @@ def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
     for frame, (height, width) in zip(frames, sizes, strict=True):
         if (height, width) != sizes[0]:
             raise MediaError(
-                f"{shown(frame.path)} must have the size of the other views of its capture; got "
+                f"{shown(frame.path)} must have the size of the other views of its capture, got "
                 f"{width} x {height} instead of {sizes[0][1]} x {sizes[0][0]}."
             )
         down, across = height / frame.size[0], width / frame.size[1]
         if not math.isclose(down, across, rel_tol=RATIO):
             raise MediaError(
                 f"{shown(frame.path)} must have sides in the ratio of the size that its intrinsics "
-                f"are for, {frame.size[1]:g} x {frame.size[0]:g}; got {width} x {height}."
+                f"are for, {frame.size[1]:g} x {frame.size[0]:g}, got {width} x {height}."
             )
     return sizes[0]
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from csd_lab.data.checks import check_choice, check_whole
+from csd_lab.checks import check_choice, check_whole
 
 Detail = Literal["resize", "residual"]
 Side = Literal["short", "long"]

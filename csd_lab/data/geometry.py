@@ -58,7 +58,7 @@ def write_mesh(path: Path | str, mesh: Mesh) -> None:
             tree_postprocessor=_give_material,
         )
     else:
-        raise ValueError(f"path must end in .ply or .glb; got {path.name!r}")
+        raise ValueError(f"path must end in .ply or .glb, got {path.name!r}")
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 

@@ -17,16 +17,10 @@ from torch.utils.data import IterableDataset
 
 from csd_lab import world
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks
+from csd_lab.checks import check_text, check_whole
 from csd_lab.data.base import EditData, expanded
 from csd_lab.data.batches import FrameBatches
-from csd_lab.data.checks import (
-    check_batch_size,
-    check_instruction,
-    check_text,
-    check_texts,
-    check_whole,
-    in_turn,
-)
+from csd_lab.data.checks import check_batch_size, check_instruction, check_texts, in_turn
 from csd_lab.data.containers import MediaError, shown
 from csd_lab.data.fit import Detail, Side
 from csd_lab.data.media import MediaInfo, probe, read_image

@@ -18,8 +18,9 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from csd_lab.checks import check_whole
 from csd_lab.data import clips, stills
-from csd_lab.data.checks import check_fps, check_whole
+from csd_lab.data.checks import check_fps
 from csd_lab.data.containers import STILLS, Kind, MediaError, flaw, shown, sniff
 from csd_lab.data.stills import Colour
 from csd_lab.files import atomic_path

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from csd_lab.canvas import Box, Mask, PromptedRegion, Region, Strip
+from csd_lab.checks import check_text
 from csd_lab.data.base import expanded
-from csd_lab.data.checks import check_text
 from csd_lab.data.media import read_image
 
 LUMA = (0.299, 0.587, 0.114)
@@ -39,7 +39,7 @@ def _region(index: int, given: Any) -> PromptedRegion:
     keys = set(given) if isinstance(given, Mapping) else set()
     if len(keys) != 2 or "prompt" not in keys or not keys & AREAS.keys():
         raise ValueError(
-            f"{name} must be a prompt with one of {', '.join(AREAS)}, such as {EXAMPLE}; got "
+            f"{name} must be a prompt with one of {', '.join(AREAS)}, such as {EXAMPLE}, got "
             f"{given!r}."
         )
     check_text(f"{name}.prompt", given["prompt"])
@@ -52,13 +52,13 @@ def _region(index: int, given: Any) -> PromptedRegion:
 
 def _box(sides: Any) -> Region:
     if not _are(sides, 4, int | float):
-        raise ValueError(f"a box is [top, left, bottom, right], shares from 0 to 1; got {sides}")
+        raise ValueError(f"a box is [top, left, bottom, right], shares from 0 to 1, got {sides}")
     return Box(*sides)
 
 
 def _strip(place: Any) -> Region:
     if not _are(place, 2, int):
-        raise ValueError(f"a strip is [k, n], the k-th of n strips; got {place}")
+        raise ValueError(f"a strip is [k, n], the k-th of n strips, got {place}")
     return Strip(*place)
 
 

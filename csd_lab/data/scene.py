@@ -11,16 +11,11 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from csd_lab import world
+from csd_lab.checks import check_text, check_whole
 from csd_lab.data.base import EditData, expanded
 from csd_lab.data.batches import FrameBatches
 from csd_lab.data.captures import Capture, read_capture
-from csd_lab.data.checks import (
-    check_batch_size,
-    check_fps,
-    check_instruction,
-    check_text,
-    check_whole,
-)
+from csd_lab.data.checks import check_batch_size, check_fps, check_instruction
 from csd_lab.data.fit import Side, side_length
 from csd_lab.data.world_capture import SceneEdit, scene_edit
 from csd_lab.fields import Cameras, PosedViews
@@ -166,7 +161,8 @@ class CaptureFolder(SceneData):
     ) -> None:
         check_batch_size(views, None, name="views")
         super().__init__(views, seed=seed, resolution=resolution, side=side)
-        check_one(prompt)
+        if prompt is not None:
+            check_text("prompt", prompt)
         check_text("path", str(path) if isinstance(path, Path) else path)
         for name, text in {
             "source_caption": source_caption,
@@ -247,7 +243,8 @@ class WorldScene(SceneData):
         check_batch_size(views, None, name="views")
         super().__init__(views, seed=seed, resolution=size)
         check_whole("scene_seed", scene_seed, 0)
-        check_one(instruction)
+        if instruction is not None:
+            check_text("instruction", instruction)
         check_instruction(instruction or None, world.instructions())
         check_whole("count", count, 2)
         check_whole("held_out", held_out)
@@ -293,13 +290,3 @@ class WorldScene(SceneData):
             self.fps,
             edit.capture.name,
         )
-
-
-def check_one(prompt: Any) -> None:
-    """Check that there is one prompt at most.
-
-    Raises:
-        ValueError: if it is no text.
-    """
-    if prompt is not None:
-        check_text("prompt", prompt)

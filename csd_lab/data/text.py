@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from csd_lab.checks import check_positive, check_whole
 from csd_lab.data.base import EditData
 from csd_lab.data.batches import FrameBatches
-from csd_lab.data.checks import check_fps, check_whole
+from csd_lab.data.checks import check_fps
 from csd_lab.fields import Blob, Bounds, Cameras, RandomViews, Scene, grid_of
 from csd_lab.types import EditTask
 
@@ -57,8 +58,7 @@ class TextScene(EditData):
             )
         check_whole("frames", frames)
         check_fps("fps", fps)
-        if not extent > 0:
-            raise ValueError(f"extent must be above 0, got {extent!r}.")
+        check_positive("extent", extent)
         self.prompt = prompt
         self.views = views
         self.frames_shown = frames

@@ -41,8 +41,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from csd_lab.canvas.windows import WindowGrid
+from csd_lab.checks import check_whole
 from csd_lab.data.batches import FrameBatches
-from csd_lab.data.checks import check_batch_size, check_whole
+from csd_lab.data.checks import check_batch_size
 
 STREAM = 0x77696E64
 """Keeps this stream of random numbers apart from others of the same seed."""

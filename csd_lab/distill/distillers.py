@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice, check_finite
+from csd_lab.checks import check_choice, check_finite
 from csd_lab.distill.guidance import NoisePredictor
 from csd_lab.distill.kernels import (
     Kernel,
@@ -315,7 +315,7 @@ def surrogate_loss(x: Tensor, gradient: Tensor) -> Tensor:
     """
     if x.shape != gradient.shape:
         raise ValueError(
-            f"gradient must have the shape of x, {tuple(x.shape)}; got {tuple(gradient.shape)}"
+            f"gradient must have the shape of x, {tuple(x.shape)}, got {tuple(gradient.shape)}"
         )
     return (at_least_float32(x) * gradient.detach()).sum()
 
@@ -328,12 +328,12 @@ def mean_norm(part: Tensor) -> Tensor:
 def _check_distance(space: KernelSpace, distance: ImageEmbedding | None) -> None:
     if space == "perceptual" and distance is None:
         raise ValueError(
-            "distance must be a perceptual distance with kernel_space='perceptual'; got None: "
+            "distance must be a perceptual distance with kernel_space='perceptual', got None: "
             "choose one, such as with distance=lpips"
         )
     if space != "perceptual" and distance is not None:
         raise ValueError(
-            f"distance must be None with kernel_space={space!r}, which compares latents; got "
+            f"distance must be None with kernel_space={space!r}, which compares latents, got "
             f"{type(distance).__name__}: choose kernel_space='perceptual', or no distance"
         )
 
@@ -341,17 +341,17 @@ def _check_distance(space: KernelSpace, distance: ImageEmbedding | None) -> None
 def _check(particles: Particles) -> None:
     x, source, conditioning, noise, _ = particles
     if x.ndim != 4:
-        raise ValueError(f"x must be (N, C, h, w); got {tuple(x.shape)}")
+        raise ValueError(f"x must be (N, C, h, w), got {tuple(x.shape)}")
     for name, other in {"source": source, "noise": noise}.items():
         if other is not None and other.shape != x.shape:
             raise ValueError(
-                f"{name} must have the shape of x, {tuple(x.shape)}; got {tuple(other.shape)}"
+                f"{name} must have the shape of x, {tuple(x.shape)}, got {tuple(other.shape)}"
             )
     image = conditioning.image
     if image is not None and (len(image), image.shape[2:]) != (len(x), x.shape[2:]):
         raise ValueError(
             "conditioning.image must have one image a particle, of the same height and width as "
-            f"x, {tuple(x.shape)}; got {tuple(image.shape)}"
+            f"x, {tuple(x.shape)}, got {tuple(image.shape)}"
         )
     for name in ("prompt", "source_prompt", "negative_prompt"):
         text = getattr(conditioning, name)
@@ -360,17 +360,17 @@ def _check(particles: Particles) -> None:
         elif not isinstance(text, str) and len(text) != len(x):
             raise ValueError(
                 f"conditioning.{name} must be one string for all particles, or a tuple with one "
-                f"for each of the {len(x)}; got {len(text)}"
+                f"for each of the {len(x)}, got {len(text)}"
             )
 
 
 def _check_blend(blend: Blend, particles: int) -> None:
     shape, wanted = tuple(blend.weights.shape), (particles, len(blend.texts))
     if shape != wanted:
-        raise ValueError(f"conditioning.prompt must have weights of shape {wanted}; got {shape}")
+        raise ValueError(f"conditioning.prompt must have weights of shape {wanted}, got {shape}")
     shares = blend.weights.sum(dim=1)
     if (blend.weights < 0).any() or not torch.allclose(shares, torch.ones_like(shares), atol=1e-4):
         raise ValueError(
-            "conditioning.prompt must have weights >= 0 that add up to 1 for each particle; got "
+            "conditioning.prompt must have weights >= 0 that add up to 1 for each particle, got "
             f"sums from {float(shares.min()):g} to {float(shares.max()):g}"
         )

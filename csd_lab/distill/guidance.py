@@ -24,7 +24,7 @@ from typing import NamedTuple, Protocol, final
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_finite
+from csd_lab.checks import check_finite
 from csd_lab.distill.schedules import NoiseSchedule
 from csd_lab.types import Blend, Text
 

@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice, check_positive
+from csd_lab.checks import check_choice, check_positive
 
 Rule = Literal["official", "offdiagonal", "svgd2016", "fixed"]
 

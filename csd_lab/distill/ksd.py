@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice
+from csd_lab.checks import check_choice
 from csd_lab.distill.kernels import Radial, at_least_float32, full_precision, squared_distances
 
 Statistic = Literal["u", "v"]
@@ -82,5 +82,5 @@ def kernelized_stein_discrepancy(
     if statistic == "v":
         return u.mean()
     if n < 2:
-        raise ValueError(f"x must hold at least 2 points for statistic='u'; got {n}: use 'v'")
+        raise ValueError(f"x must hold at least 2 points for statistic='u', got {n}: use 'v'")
     return (u.sum() - u.trace()) / (n * (n - 1))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from csd_lab.distill.checks import check_positive
+from csd_lab.checks import check_positive
 from csd_lab.distill.guidance import ClassifierFree, Query, Request, guided_noise
 from csd_lab.distill.kernels import at_least_float32
 from csd_lab.distill.schedules import NoiseSchedule

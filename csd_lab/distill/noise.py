@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice
+from csd_lab.checks import check_choice
 from csd_lab.streams import Stream, numpy_generator
 
 NoiseMode = Literal["independent", "shared"]
@@ -30,7 +30,7 @@ NOISES: dict[Purpose, Stream] = {"distil": Stream.NOISE, "learn": Stream.LEARNED
 def check_seed(seed: int, step: int) -> None:
     """Raises ValueError unless seed and step are >= 0."""
     if seed < 0 or step < 0:
-        raise ValueError(f"seed and step must be integers >= 0; got seed={seed}, step={step}")
+        raise ValueError(f"seed and step must be integers >= 0, got seed={seed}, step={step}")
 
 
 def timestep_generator(seed: int, step: int, purpose: Purpose = "distil") -> np.random.Generator:
@@ -95,7 +95,7 @@ def particle_noise(
     check_seed(seed, step)
     particles = ids.tolist()
     if min(particles, default=0) < 0:
-        raise ValueError(f"ids must be integers >= 0; got {particles}")
+        raise ValueError(f"ids must be integers >= 0, got {particles}")
     if mode == "shared":
         particles = [0] * len(particles)
     noise = np.empty((len(particles), *shape), np.float32)

@@ -131,7 +131,7 @@ def merged(features: Tensor) -> Tensor:
 def _at_once(prior: Any, x: Tensor) -> int:
     if not isinstance(prior, ImageDecoder):
         raise ValueError(
-            "prior must decode images where the kernel compares these; got "
+            "prior must decode images where the kernel compares these, got "
             f"{type(prior).__name__}: choose kernel_space='noisy' or 'clean'"
         )
     return prior.images_at_once(x.shape[2], x.shape[3])

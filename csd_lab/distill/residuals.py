@@ -42,7 +42,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice
+from csd_lab.checks import check_choice, check_whole
 from csd_lab.distill.guidance import Guidance, NoisePredictor, Request, guided_noise
 from csd_lab.distill.kernels import at_least_float32
 from csd_lab.distill.learners import Learner
@@ -119,7 +119,7 @@ class ResidualRule(ABC):
         """Raises ValueError unless it is defined at all timesteps that may be drawn."""
         if timesteps.low < self.lowest:
             raise ValueError(
-                f"the timesteps' low must be at least {self.lowest} for {type(self).__name__}; got "
+                f"the timesteps' low must be at least {self.lowest} for {type(self).__name__}, got "
                 f"{timesteps.low}"
             )
 
@@ -136,7 +136,7 @@ class ResidualRule(ABC):
         """eps_w(x_t; s, y) - eps_w(s_t; s, y_src), by one call of the prior."""
         x, source, conditioning, noise, t = particles
         if source is None:
-            raise ValueError("source must be the clean source particles, (N, C, h, w); got None")
+            raise ValueError("source must be the clean source particles, (N, C, h, w), got None")
         x_t = prior.schedule.add_noise(x, noise, t)
         s_t = prior.schedule.add_noise(source, noise, t)
         requests = [
@@ -204,8 +204,7 @@ class PosteriorResidual(ResidualRule):
         self, guidance: Guidance, stride: int = 2, step: PosteriorStep = "official"
     ) -> None:
         super().__init__(guidance)
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1; got {stride}")
+        check_whole("stride", stride)
         check_choice("step", step, get_args(PosteriorStep))
         self.stride = self.lowest = stride
         self.step: PosteriorStep = step
@@ -218,7 +217,7 @@ class PosteriorResidual(ResidualRule):
         """
         if t < self.stride:
             raise ValueError(
-                f"t must be at least the stride, {self.stride}; got {int(t)}: raise the "
+                f"t must be at least the stride, {self.stride}, got {int(t)}: raise the "
                 "timesteps' low, or lower the stride"
             )
         earlier = t - self.stride
@@ -268,7 +267,7 @@ class VariationalResidual(ResidualRule):
             self._learner, self._prior = self._make(prior), prior
         if self._prior is not prior:
             raise ValueError(
-                "a VariationalResidual must be of one prior, which its learner starts from; got "
+                "a VariationalResidual must be of one prior, which its learner starts from, got "
                 "another one: make a new residual for it"
             )
         return self._learner

@@ -31,7 +31,7 @@ from typing import Literal, Self, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice, check_finite, check_positive
+from csd_lab.checks import check_choice, check_finite, check_positive, check_whole, is_whole
 from csd_lab.distill.noise import timestep_generator
 
 Draws = Literal["independent", "low_discrepancy"]
@@ -92,7 +92,7 @@ class VariancePreserving(NoiseSchedule):
         if not 0 < beta_start <= beta_end < 1 or num_steps < 1:
             raise ValueError(
                 "beta_start and beta_end must have 0 < beta_start <= beta_end < 1, and num_steps "
-                f"be >= 1; got {beta_start}, {beta_end}, {num_steps}"
+                f"be >= 1, got {beta_start}, {beta_end}, {num_steps}"
             )
         root = torch.linspace(beta_start**0.5, beta_end**0.5, num_steps, dtype=torch.float64)
         return cls((1 - root**2).cumprod(0))
@@ -107,7 +107,7 @@ class VariancePreserving(NoiseSchedule):
 
     def _at(self, t: Tensor) -> Tensor:
         if not 0 <= t < self.num_steps:
-            raise ValueError(f"t must be in 0 ... {self.num_steps - 1}; got {int(t)}")
+            raise ValueError(f"t must be in 0 ... {self.num_steps - 1}, got {int(t)}")
         return self._alphas_cumprod[int(t)]
 
 
@@ -121,9 +121,10 @@ class TimestepSampler(ABC):
     """
 
     def __init__(self, low: int, high: int, draws: Draws = "independent") -> None:
-        if not 0 <= low < high:
+        if not (is_whole(low, 0) and is_whole(high) and low < high):
             raise ValueError(
-                f"low and high must have 0 <= low < high, high excluded; got {low} and {high}"
+                "low and high must be whole numbers with 0 <= low < high, high excluded, got "
+                f"{low} and {high}"
             )
         check_choice("draws", draws, get_args(Draws))
         self.low, self.high, self.draws = low, high, draws
@@ -195,13 +196,12 @@ class AnnealedTimesteps(TimestepSampler):
     ) -> None:
         super().__init__(low, high, draws)
         check_positive("power", power)
-        if not low < final <= high:
+        if not (is_whole(final) and low < final <= high):
             raise ValueError(
-                "final must have low < final <= high; "
+                "final must be a whole number with low < final <= high; "
                 f"got final={final} with low={low} and high={high}"
             )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1; got {steps}")
+        check_whole("steps", steps)
         self.final, self.steps, self.power = final, steps, power
 
     def upper(self, step: int) -> int:

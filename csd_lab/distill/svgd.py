@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, get_args
 
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice
+from csd_lab.checks import check_choice
 from csd_lab.distill.kernels import Kernel, KernelOutput, full_precision
 
 Normalize = Literal["n", "row"]

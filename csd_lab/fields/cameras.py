@@ -73,9 +73,9 @@ class Cameras:
         distortion: Tensor | None = None,
     ) -> None:
         if poses.ndim != 3 or poses.shape[1:] != (3, 4) or not len(poses):
-            raise ValueError(f"poses must be (V, 3, 4) with V >= 1; got {tuple(poses.shape)}")
+            raise ValueError(f"poses must be (V, 3, 4) with V >= 1, got {tuple(poses.shape)}")
         if height < 1 or width < 1:
-            raise ValueError(f"height and width must be at least 1; got {height} x {width}")
+            raise ValueError(f"height and width must be at least 1, got {height} x {width}")
         _check_rotations(poses[:, :, :3])
         count = len(poses)
         middle = torch.tensor([width / 2, height / 2])
@@ -89,7 +89,7 @@ class Cameras:
         self.height = height
         self.width = width
         if not bool((self.focal > 0).all()):
-            raise ValueError(f"focal must be above 0; got {float(self.focal.min()):g}")
+            raise ValueError(f"focal must be above 0, got {float(self.focal.min()):g}")
         self._check_lenses()
 
     def _check_lenses(self) -> None:
@@ -108,7 +108,7 @@ class Cameras:
             if folded or not by < WORST:
                 raise ValueError(
                     f"the distortion of camera {index} must be one that can be undone up to the "
-                    f"image's edge; got {self.distortion[index].tolist()}: undistort the images"
+                    f"image's edge, got {self.distortion[index].tolist()}: undistort the images"
                 )
 
     def __len__(self) -> int:
@@ -238,11 +238,11 @@ def _each(name: str, value: Tensor, count: int, size: int) -> Tensor:
     """One row a camera, (count, size)."""
     if value.shape not in ((size,), (count, size)):
         raise ValueError(
-            f"{name} must be ({count}, {size}) or ({size},), for {count} cameras; got "
+            f"{name} must be ({count}, {size}) or ({size},), for {count} cameras, got "
             f"{tuple(value.shape)}"
         )
     if not bool(value.isfinite().all()):
-        raise ValueError(f"{name} must be finite; got {value.flatten().tolist()[:4]}")
+        raise ValueError(f"{name} must be finite, got {value.flatten().tolist()[:4]}")
     return value.float().expand(count, size)
 
 
@@ -254,7 +254,7 @@ def _check_rotations(rotations: Tensor) -> None:
     for index, (error, determinant) in enumerate(zip(off, turned, strict=True)):
         if not (error < 1e-3 and determinant > 0):
             raise ValueError(
-                f"the pose of camera {index} must have a rotation in its left 3 x 3 part; got "
+                f"the pose of camera {index} must have a rotation in its left 3 x 3 part, got "
                 f"{rotations[index].tolist()}"
             )
 

@@ -40,6 +40,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, max_pool3d, pad, softplus
 
+from csd_lab.checks import check_positive, check_whole
+
 EMPTIEST = 1e-5
 """Of a node's density, relative to the scale of densities: an optimiser can still raise it."""
 THIN = -6.0
@@ -110,8 +112,7 @@ class Panorama(nn.Module):
 
     def __init__(self, height: int) -> None:
         super().__init__()
-        if height < 1:
-            raise ValueError(f"background_height must be at least 1; got {height}")
+        check_whole("background_height", height)
         self.pixels = nn.Parameter(torch.zeros(1, 3, height, 2 * height))
 
     def forward(self, directions: Tensor) -> Tensor:
@@ -161,10 +162,8 @@ class GridField(RadianceField):
         density_scale: float = 25.0,
     ) -> None:
         super().__init__()
-        if resolution < 2:
-            raise ValueError(f"resolution must be at least 2; got {resolution}")
-        if not scale > 0:
-            raise ValueError(f"scale must be above 0; got {scale}")
+        check_whole("resolution", resolution, 2)
+        check_positive("scale", scale)
         self.register_buffer("centre", centre.float())
         self.register_buffer("scale", torch.tensor(float(scale)))
         self.density_scale = density_scale

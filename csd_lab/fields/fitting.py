@@ -18,6 +18,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from csd_lab.checks import check_not_negative, check_positive, check_whole
 from csd_lab.fields.scene import PosedViews, Progress, Scene
 from csd_lab.streams import Stream, torch_generator
 
@@ -36,12 +37,9 @@ class PixelLoss:
     """
 
     def __init__(self, rays: int = 1024, smoothness: float = 1e-4, seed: int = 0) -> None:
-        if rays < 1:
-            raise ValueError(f"rays must be at least 1; got {rays}")
-        if smoothness < 0:
-            raise ValueError(f"smoothness must be at least 0; got {smoothness}")
-        if seed < 0:
-            raise ValueError(f"seed must be at least 0; got {seed}")
+        check_whole("rays", rays)
+        check_not_negative("smoothness", smoothness)
+        check_whole("seed", seed, 0)
         self.rays = rays
         self.smoothness = smoothness
         self.seed = seed
@@ -91,8 +89,7 @@ class SceneFitter(nn.Module):
 
     def __init__(self, scene: Scene, loss: PixelLoss, learning_rate: float) -> None:
         super().__init__()
-        if not learning_rate > 0:
-            raise ValueError(f"learning_rate must be above 0; got {learning_rate}")
+        check_positive("learning_rate", learning_rate)
         self.scene = scene.requires_grad_(False)
         self.loss = loss
         self.learning_rate = learning_rate

@@ -20,6 +20,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from csd_lab.checks import check_whole
 from csd_lab.fields.bounds import Bounds
 from csd_lab.fields.cameras import Cameras
 from csd_lab.fields.field import Panorama
@@ -55,8 +56,7 @@ def gaussian_scene(
     """
     if not torch.cuda.is_available():
         raise ValueError("field=gsplat needs a CUDA device, and there is none; take field=grid")
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
+    check_whole("count", count)
     return GaussianScene(bounds, count, background_height, seed, _gsplat())
 
 

@@ -43,6 +43,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from csd_lab.checks import check_whole
 from csd_lab.fields.bounds import bounds_of
 from csd_lab.fields.cameras import Cameras, look_at
 
@@ -73,8 +74,7 @@ def camera_path(cameras: Cameras, count: int) -> Cameras:
     Raises:
         ValueError: ``count`` is below 1.
     """
-    if count < 1:
-        raise ValueError(f"count must be at least 1; got {count}")
+    check_whole("count", count)
     turn = torch.arange(count).double() * (2 * math.pi / count)
     places, target, up = _around(cameras, turn) or _to_and_fro(cameras, turn)
     poses = look_at(places, target, up).float()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from csd_lab.checks import check_not_negative, check_whole
 from csd_lab.fields.cameras import Cameras
 from csd_lab.fields.scene import Scene, View
 
@@ -49,10 +50,8 @@ def points_seen(scene: Scene, cameras: Cameras, most: int, agree: int = 2) -> Po
     Raises:
         ValueError: an argument is out of range.
     """
-    if most < 1:
-        raise ValueError(f"most must be at least 1; got {most}")
-    if agree < 0:
-        raise ValueError(f"agree must be at least 0; got {agree}")
+    check_whole("most", most)
+    check_not_negative("agree", agree)
     share = math.ceil(most / len(cameras))
     generator = torch.Generator().manual_seed(0)
     parts, depths = [], []

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from csd_lab.checks import check_whole
 from csd_lab.fields.cameras import Cameras, look_at
 from csd_lab.streams import Stream, numpy_generator
 
@@ -76,8 +77,7 @@ class RandomViews:
         distance: Range = (4.0, 5.0),
         angle: Range = (47.0, 51.0),
     ) -> None:
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"count must be a whole number of at least 1; got {count!r}")
+        check_whole("count", count)
         self.count = count
         self.elevation = _range("elevation", elevation, -90, 90)
         self.distance = _range("distance", distance, 0, math.inf)
@@ -113,7 +113,7 @@ def _range(name: str, value: Range, least: float, most: float) -> Range:
     numbers = [v for v in pair if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(pair) != 2 or len(numbers) != 2 or not least < pair[0] <= pair[1] < most:
         raise ValueError(
-            f"{name} must be two numbers, lowest first, above {least:g} and below {most:g}; got "
+            f"{name} must be two numbers, lowest first, above {least:g} and below {most:g}, got "
             f"{list(pair)}"
         )
     return float(pair[0]), float(pair[1])

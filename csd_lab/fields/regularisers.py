@@ -37,6 +37,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from csd_lab.checks import check_not_negative, check_positive
 from csd_lab.fields.cameras import Rays
 from csd_lab.fields.field import RadianceField
 from csd_lab.fields.rendering import Rendering
@@ -68,8 +69,7 @@ class Regulariser(ABC):
     """
 
     def __init__(self, weight: float) -> None:
-        if not weight >= 0:
-            raise ValueError(f"weight must be at least 0; got {weight}")
+        check_not_negative("weight", weight)
         self.weight = weight
 
     @final
@@ -96,8 +96,7 @@ class Sparsity(Regulariser):
 
     def __init__(self, weight: float, epsilon: float = 0.01) -> None:
         super().__init__(weight)
-        if not epsilon >= 0:
-            raise ValueError(f"epsilon must be at least 0; got {epsilon}")
+        check_not_negative("epsilon", epsilon)
         self.epsilon = epsilon
 
     def total(self, scene: Scene, looks: Sequence[Look]) -> Tensor:  # noqa: ARG002
@@ -137,8 +136,7 @@ class Orientation(Regulariser):
 
     def __init__(self, weight: float, step: float = 0.05) -> None:
         super().__init__(weight)
-        if not step > 0:
-            raise ValueError(f"step must be above 0; got {step}")
+        check_positive("step", step)
         self.step = step
 
     def total(self, scene: Scene, looks: Sequence[Look]) -> Tensor:

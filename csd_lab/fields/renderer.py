@@ -37,12 +37,12 @@ class Renderer:
     ) -> None:
         if not 0 <= near < linear < far:
             raise ValueError(
-                "near, linear and far must have 0 <= near < linear < far; got "
+                "near, linear and far must have 0 <= near < linear < far, got "
                 f"{near}, {linear} and {far}"
             )
         for name, value, least in (("coarse", coarse, 2), ("fine", fine, 2), ("chunk", chunk, 1)):
             if value < least:
-                raise ValueError(f"{name} must be at least {least}; got {value}")
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         self.near, self.far, self.linear = near, far, linear
         self.coarse, self.fine, self.chunk = coarse, fine, chunk
 

@@ -12,6 +12,8 @@ from typing import final
 
 from torch import Tensor
 
+from csd_lab.checks import check_not_negative, check_positive
+
 
 @final
 class Blob:
@@ -28,12 +30,10 @@ class Blob:
     """
 
     def __init__(self, size: float = 0.5, depth: float = 2.0, grey: float = 0.5) -> None:
-        if not size > 0:
-            raise ValueError(f"size must be above 0; got {size}")
-        if not depth >= 0:
-            raise ValueError(f"depth must be at least 0; got {depth}")
+        check_positive("size", size)
+        check_not_negative("depth", depth)
         if not 0 < grey < 1:
-            raise ValueError(f"grey must be above 0 and below 1; got {grey}")
+            raise ValueError(f"grey must be above 0 and below 1, got {grey}")
         self.size = size
         self.grey = grey
         self.peak = depth / (size * math.sqrt(2 * math.pi))

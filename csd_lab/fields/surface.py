@@ -21,6 +21,7 @@ import torch
 from skimage.measure import label, marching_cubes
 from torch import Tensor
 
+from csd_lab.checks import check_positive, check_whole
 from csd_lab.fields.field import RadianceField
 
 CHUNK = 2**18
@@ -66,14 +67,11 @@ def surface(
     Raises:
         ValueError: an argument is out of range.
     """
-    if not half > 0:
-        raise ValueError(f"half must be above 0; got {half}")
-    if resolution < 2:
-        raise ValueError(f"resolution must be at least 2; got {resolution}")
-    if smallest < 1:
-        raise ValueError(f"smallest must be at least 1; got {smallest}")
+    check_positive("half", half)
+    check_whole("resolution", resolution, 2)
+    check_whole("smallest", smallest)
     if within is not None and not within > 0:
-        raise ValueError(f"within must be above 0; got {within}")
+        raise ValueError(f"within must be above 0, got {within}")
     cell = 2 * half / (resolution - 1)
     level = math.log(2) / (within or cell)
     corner = centre.cpu() - half

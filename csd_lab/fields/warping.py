@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate
 
+from csd_lab.checks import check_positive
 from csd_lab.fields.cameras import Cameras
 from csd_lab.types import Flow
 
@@ -53,8 +54,7 @@ def flow(
     Raises:
         ValueError: an argument has a wrong shape or is out of range.
     """
-    if not tolerance > 0:
-        raise ValueError(f"tolerance must be above 0; got {tolerance}")
+    check_positive("tolerance", tolerance)
     inverse = _inverse_depth(cameras, depth, opacity)
     grid = inverse.new_zeros(len(cameras) - 1, cameras.height, cameras.width, 2)
     visible = torch.zeros_like(grid[..., 0], dtype=torch.bool)
@@ -83,12 +83,12 @@ def _inverse_depth(cameras: Cameras, depth: Tensor, opacity: Tensor | None) -> T
     for name, values in (("depth", depth), ("opacity", opacity)):
         if values is not None and values.shape != shape:
             raise ValueError(
-                f"{name} must be {shape}, as the cameras' images; got {tuple(values.shape)}"
+                f"{name} must be {shape}, as the cameras' images, got {tuple(values.shape)}"
             )
     if opacity is not None:
         depth = torch.where(opacity < 0.5, torch.inf, depth)
     if not bool((depth > 0).all()):
-        raise ValueError(f"depth must be above 0; got {float(depth.min()):g}")
+        raise ValueError(f"depth must be above 0, got {float(depth.min()):g}")
     return 1 / depth.to(cameras.poses)
 
 

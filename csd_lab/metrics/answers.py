@@ -1,8 +1,9 @@
 """Which right answer a clip gave, and whether its frames agree on it.
 
 A one-to-many instruction ("change the sky") has A known right answers, each a whole clip. A
-frame's answer is the one nearest to it by mean squared error; the clip's answer is the one that is
-nearest to most of its frames. With one right answer, that one is the clip's.
+frame's answer is the one nearest to it by mean squared error, or several, where they look the same
+in this frame; the clip's answer is the one that is nearest to most of its frames. With one right
+answer, that one is the clip's.
 """
 
 from typing import final
@@ -12,6 +13,9 @@ from torch import Tensor
 
 from csd_lab.metrics.base import SEVERAL_ANSWERS, TWO_FRAMES, ArtefactMetric
 from csd_lab.types import Artefact
+
+SAME = 1e-7
+"""Mean squared errors that differ by no more are equal: answers that look the same in a frame."""
 
 
 def frame_mse(a: Tensor, b: Tensor) -> Tensor:
@@ -32,20 +36,25 @@ def answer_errors(edited: Tensor, answers: Tensor) -> Tensor:
     return torch.stack([frame_mse(edited, answer) for answer in answers])
 
 
+def nearest_answers(errors: Tensor) -> Tensor:
+    """Whether an answer is nearest to a frame, as near as any other; errors (A, F) -> (A, F)."""
+    return errors <= errors.amin(0) + SAME
+
+
 def commonest_answer(errors: Tensor) -> int:
     """The answer nearest to most frames; among equally common ones, that of the least total error.
 
     Args:
         errors: (A, F), see :func:`answer_errors`.
     """
-    votes = errors.argmin(0).bincount(minlength=errors.shape[0])
+    votes = nearest_answers(errors).sum(1)
     totals = torch.where(votes == votes.max(), errors.sum(1), torch.inf)
     return int(totals.argmin())
 
 
 def agreement(errors: Tensor) -> Tensor:
     """1 for frames whose nearest answer is the clip's, else 0; errors (A, F) -> (F,)."""
-    return (errors.argmin(0) == commonest_answer(errors)).to(errors.dtype)
+    return nearest_answers(errors)[commonest_answer(errors)].to(errors.dtype)
 
 
 def known_answers(artefact: Artefact) -> Tensor:

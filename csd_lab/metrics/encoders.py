@@ -25,6 +25,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from csd_lab.checks import check_whole
 from csd_lab.metrics.base import check_frames, images_at_once
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "assets" / "clip"
@@ -127,8 +128,7 @@ class OpenClip(ClipEncoder):
         max_batch: int = 32,
     ) -> None:
         super().__init__()
-        if max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        check_whole("max_batch", max_batch)
         _check_source(model, pretrained)
         self.tag = backbone_tag(model, pretrained)
         self.max_batch = max_batch

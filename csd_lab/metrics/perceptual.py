@@ -27,6 +27,7 @@ import torch
 import torchvision.models as torchvision_models
 from torch import Tensor, nn
 
+from csd_lab.checks import check_whole
 from csd_lab.metrics.base import (
     TWO_FRAMES,
     ArtefactMetric,
@@ -93,8 +94,7 @@ class PerceptualDistance(nn.Module, ABC):
 
     def __init__(self, tag: str, max_batch: int = 16) -> None:
         super().__init__()
-        if max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1, got {max_batch}")
+        check_whole("max_batch", max_batch)
         self.tag = tag
         self.max_batch = max_batch
 

@@ -40,6 +40,7 @@ from torch.optim import Optimizer
 from csd_lab.canvas import PromptedRegion, WindowGrid, region_masks, window_weights
 from csd_lab.canvas.regions import WHOLE
 from csd_lab.canvas.windows import Taper, check_pair
+from csd_lab.checks import is_finite
 from csd_lab.distill import Sampler, particle_noise, places_generator
 from csd_lab.particles.latents import LatentParticles
 from csd_lab.types import Blend
@@ -182,6 +183,6 @@ def _pair(name: str, sides: Sides | None) -> tuple[int, int] | None:
 
 
 def _strides(window: tuple[int, int], overlap: float) -> tuple[int, int]:
-    if not 0 <= overlap < 1:
+    if not (is_finite(overlap) and 0 <= overlap < 1):
         raise ValueError(f"overlap must be a share of a window, from 0 to below 1, got {overlap}.")
     return max(1, round(window[0] * (1 - overlap))), max(1, round(window[1] * (1 - overlap)))

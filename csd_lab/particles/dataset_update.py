@@ -23,12 +23,13 @@ need not choose the same. With N = V all are in hand at once, and one time is en
 """
 
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
+from csd_lab.checks import check_whole
 from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
 from csd_lab.particles.module import PREVIEWED, Glance, names_of, some_of
@@ -59,11 +60,8 @@ class UpdatePlan:
     last: int = 200
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.times < 1 or self.fit < 0 or self.last < 0:
-            raise ValueError(
-                "updates must have steps and times of at least 1, fit and last of at least 0; got "
-                f"{', '.join(f'{name}={value}' for name, value in asdict(self).items())}"
-            )
+        for name, least in (("steps", 1), ("times", 1), ("fit", 0), ("last", 0)):
+            check_whole(name, getattr(self, name), least)
 
 
 @final

@@ -65,7 +65,7 @@ class LatentParticles(ParticleModule, ABC):
         several = len(self.prompts) > 1
         if not self.prompts or (several and not steps_per_prompt):
             raise ValueError(
-                "prompt must be a text, or several with steps_per_prompt >= 1; got "
+                "prompt must be a text, or several with steps_per_prompt >= 1, got "
                 f"{len(self.prompts)} prompts and steps_per_prompt={steps_per_prompt}."
             )
         self.steps_per_prompt = steps_per_prompt

@@ -60,9 +60,9 @@ class SceneRecipe:
         reconstruction: Path | str | None = None,
     ) -> None:
         if steps < 0:
-            raise ValueError(f"steps must be at least 0; got {steps}")
+            raise ValueError(f"steps must be at least 0, got {steps}")
         if not 0 < final_rate <= 1:
-            raise ValueError(f"final_rate must be in (0, 1]; got {final_rate}")
+            raise ValueError(f"final_rate must be in (0, 1], got {final_rate}")
         self.make = scene
         self.loss = loss
         self.learning_rate = learning_rate

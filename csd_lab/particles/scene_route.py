@@ -34,7 +34,7 @@ def check_moves_scenes(distiller: Distiller) -> None:
     """Raises ValueError for a method that samples: it has no gradient to move a scene by."""
     if isinstance(distiller, Sampler):
         raise ValueError(
-            f"modality.route must be images for {type(distiller).__name__}, which samples; got "
+            f"modality.route must be images for {type(distiller).__name__}, which samples, got "
             "renderer"
         )
 
@@ -42,4 +42,4 @@ def check_moves_scenes(distiller: Distiller) -> None:
 def check_route(route: str) -> None:
     """Raises ValueError unless there is such a way."""
     if route not in get_args(Route):
-        raise ValueError(f"route must be {' or '.join(get_args(Route))}; got {route!r}")
+        raise ValueError(f"route must be {' or '.join(get_args(Route))}, got {route!r}")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from csd_lab.checks import check_whole, is_finite
 from csd_lab.distill import Distiller, Sampler, WeightedDistiller
 from csd_lab.fields import (
     Cameras,
@@ -54,10 +55,10 @@ class ViewTexts:
     """
 
     def __init__(self, front: float = 90.0, overhead: float = 60.0) -> None:
-        if not 0 < front <= 180:
-            raise ValueError(f"front must be in (0, 180] degrees; got {front}")
-        if not 0 < overhead <= 90:
-            raise ValueError(f"overhead must be in (0, 90] degrees; got {overhead}")
+        if not (is_finite(front) and 0 < front <= 180):
+            raise ValueError(f"front must be in (0, 180] degrees, got {front}")
+        if not (is_finite(overhead) and 0 < overhead <= 90):
+            raise ValueError(f"overhead must be in (0, 90] degrees, got {overhead}")
         self.front = front
         self.overhead = overhead
 
@@ -96,15 +97,14 @@ class Growth:
         sides: Sequence[float] = (1.0,),
         nodes: Sequence[float] = (1.0,),
     ) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1; got {steps}")
+        check_whole("steps", steps)
         self.steps = steps
         self.starts = _numbers("starts", starts)
         self.sides = _numbers("sides", sides)
         self.nodes = _numbers("nodes", nodes)
         ascending = list(self.starts) == sorted(set(self.starts))
         if not ascending or self.starts[:1] != (0,) or self.starts[-1] >= 1:
-            raise ValueError(f"starts must ascend from 0 and stay below 1; got {list(starts)}")
+            raise ValueError(f"starts must ascend from 0 and stay below 1, got {list(starts)}")
         for name, shares in (("sides", self.sides), ("nodes", self.nodes)):
             if len(shares) != len(self.starts) or not all(0 < share <= 1 for share in shares):
                 raise ValueError(
@@ -263,8 +263,8 @@ class TextTo3D(ParticleModule, OfScene):
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
     """Raises ValueError unless these are numbers in a list."""
     listed = isinstance(values, Sequence) and not isinstance(values, str)
-    if not listed or not all(isinstance(value, int | float) for value in values):
-        raise ValueError(f"{name} must be a list of numbers; got {values!r}")
+    if not listed or not all(map(is_finite, values)):
+        raise ValueError(f"{name} must be a list of numbers, got {values!r}")
     return tuple(values)
 
 

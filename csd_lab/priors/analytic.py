@@ -26,7 +26,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_positive
+from csd_lab.checks import check_positive
 from csd_lab.distill.schedules import VariancePreserving
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.schedules import scheduler_config
@@ -202,7 +202,7 @@ class GaussianMixture(Prior):
         if self._any_text:
             return self._weights[""]
         known = ", ".join(repr(each) for each in self._weights)
-        raise ValueError(f"text must be one of the mixture's prompts, {known}; got {text!r}")
+        raise ValueError(f"text must be one of the mixture's prompts, {known}, got {text!r}")
 
     def _noise(self, batch: Batch, t: Tensor) -> Tensor:
         components = self._mixture(batch.text, batch.image, batch.has_image)
@@ -261,7 +261,7 @@ def _log_weights(name: str, weights: Weights, means: Tensor) -> Tensor:
     given = torch.as_tensor(weights, dtype=means.dtype, device=means.device)
     if given.shape != means.shape[:1] or not (given >= 0).all() or not 0 < given.sum() < inf:
         raise ValueError(
-            f"{name} must be {len(means)} numbers >= 0, not all 0; got {given.tolist()}"
+            f"{name} must be {len(means)} numbers >= 0, not all 0, got {given.tolist()}"
         )
     return given.log().log_softmax(-1)
 
@@ -278,7 +278,7 @@ def _spread(
         raise ValueError("one of scales and covariances must be given, and only one")
     if covariances is not None:
         if covariances.shape != (k, d, d):
-            raise ValueError(f"covariances must be ({k}, {d}, {d}); got {tuple(covariances.shape)}")
+            raise ValueError(f"covariances must be ({k}, {d}, {d}), got {tuple(covariances.shape)}")
         variances, basis = torch.linalg.eigh(covariances.to(means))
         if not (variances > 0).all():
             raise ValueError("covariances must be positive definite")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, final
 import torch
 from torch import Tensor, nn
 
+from csd_lab.checks import check_whole
 from csd_lab.distill.guidance import Query
 from csd_lab.distill.kernels import full_precision
 from csd_lab.distill.schedules import NoiseSchedule
@@ -89,8 +90,7 @@ class Prior(nn.Module, ABC):
         native_size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
-        if max_batch < 1:
-            raise ValueError(f"max_batch must be at least 1; got {max_batch}")
+        check_whole("max_batch", max_batch)
         self.schedule = schedule
         self.scheduler_config = dict(scheduler_config)
         self.latent_channels = latent_channels
@@ -264,9 +264,9 @@ def _check(query: Query, first: Query) -> None:
         )
     if not isinstance(query.text, str) and len(query.text) != n:
         raise ValueError(
-            f"a tuple of texts must hold one text a particle, that is {n}; got {len(query.text)}"
+            f"a tuple of texts must hold one text a particle, that is {n}, got {len(query.text)}"
         )
     if query.image is not None and len(query.image) != n:
         raise ValueError(
-            f"image must hold one condition a particle, that is {n}; got {len(query.image)}"
+            f"image must hold one condition a particle, that is {n}, got {len(query.image)}"
         )

@@ -22,7 +22,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from csd_lab.distill.checks import check_finite
+from csd_lab.checks import check_finite
 from csd_lab.priors.analytic import GaussianMixture
 from csd_lab.priors.base import Batch, Prior
 

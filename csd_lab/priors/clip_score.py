@@ -130,7 +130,7 @@ def clip_score(
         ValueError: an argument is out of range.
     """
     if not 0 < noise < 1:
-        raise ValueError(f"noise must be between 0 and 1, both excluded; got {noise}")
+        raise ValueError(f"noise must be between 0 and 1, both excluded, got {noise}")
     kept = torch.full((TIMESTEPS,), 1 - noise**2, dtype=torch.float64)
     schedule = VariancePreserving(kept)
     classifier = ClipClassifier(encoder, schedule)

@@ -6,7 +6,7 @@ from typing import Literal, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.distill.checks import check_choice
+from csd_lab.checks import check_choice
 from csd_lab.priors.base import Batch
 from csd_lab.priors.latent_diffusion import Attention, LatentDiffusion, Precision
 from csd_lab.priors.pipeline_folder import EMBEDDED

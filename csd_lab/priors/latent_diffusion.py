@@ -34,7 +34,7 @@ from transformers import CLIPTextModel, CLIPTokenizerFast  # type: ignore[attr-d
 from transformers.utils import logging as transformers_logging
 
 from csd_lab.canvas.tiles import Code, Tiling
-from csd_lab.distill.checks import check_choice, check_switch
+from csd_lab.checks import check_choice, check_switch
 from csd_lab.distill.kernels import full_precision
 from csd_lab.priors.base import Batch, Prior
 from csd_lab.priors.pipeline_folder import EMBEDDED, PipelineFolder, open_pipeline
@@ -111,7 +111,7 @@ class LatentDiffusion(Prior):
         )
         if tile < SMALLEST_TILE * scale:
             raise ValueError(
-                f"tile must be at least {SMALLEST_TILE * scale} pixels with this autoencoder; got "
+                f"tile must be at least {SMALLEST_TILE * scale} pixels with this autoencoder, got "
                 f"{tile}"
             )
         self.tile = tile // scale
@@ -170,7 +170,7 @@ class LatentDiffusion(Prior):
         if images.ndim != 4 or images.shape[1] != 3 or any(n % scale for n in images.shape[2:]):
             raise ValueError(
                 f"images must be (B, 3, H, W), with sides that are multiples of {scale} (better of "
-                f"{self.size_multiple}); got {tuple(images.shape)}"
+                f"{self.size_multiple}), got {tuple(images.shape)}"
             )
         channels = 2 * self.latent_channels
         moments = self._code(self.vae.encoder, self._encode, images.float(), scale, channels, wrap)
@@ -244,7 +244,7 @@ class LatentDiffusion(Prior):
         """The noise estimate that a velocity is: a_t v + b_t x_t."""
         if t != t.round():
             raise ValueError(
-                f"t must be an integer for a model that predicts velocities; got {t.item()}: "
+                f"t must be an integer for a model that predicts velocities, got {t.item()}: "
                 "+sampler.timestep_spacing=leading gives integers"
             )
         return self.schedule.alpha(t) * velocity + self.schedule.sigma(t) * x_t
@@ -264,7 +264,7 @@ def choose_device(device: str) -> torch.device:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch raises the latter without CUDA
         raise ValueError(
-            f"device must be 'auto' or a torch device that is there; got {device!r}"
+            f"device must be 'auto' or a torch device that is there, got {device!r}"
         ) from error
 
 

@@ -21,6 +21,7 @@ from diffusers.utils import is_peft_available
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from csd_lab.checks import check_whole
 from csd_lab.distill import Learner, Query
 from csd_lab.distill.noise import weights_generator
 from csd_lab.distill.schedules import NoiseSchedule
@@ -55,11 +56,10 @@ class LowRank(Learner):
         self, prior: Prior, rank: int = 4, learning_rate: float = 1e-4, seed: int = 0
     ) -> None:
         super().__init__(learning_rate)
-        if rank < 1:
-            raise ValueError(f"rank must be at least 1; got {rank}")
+        check_whole("rank", rank)
         if not isinstance(prior, LatentDiffusion):
             raise ValueError(
-                "low-rank weights need a prior with a network, such as prior=embedded; got "
+                "low-rank weights need a prior with a network, such as prior=embedded, got "
                 f"{type(prior).__name__}"
             )
         if not is_peft_available():

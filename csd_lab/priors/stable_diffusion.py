@@ -24,7 +24,7 @@ class StableDiffusion(LatentDiffusion):
     def _input(self, batch: Batch) -> Tensor:
         if batch.image is not None:
             raise ValueError(
-                "image must be None for a text-to-image prior; got an image condition: use a "
+                "image must be None for a text-to-image prior, got an image condition: use a "
                 "guidance by text alone, or an Instruct-Pix2Pix prior"
             )
         return batch.x_t

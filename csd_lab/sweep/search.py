@@ -154,7 +154,7 @@ class Search:
             if len(named) != 1:
                 raise ValueError(
                     "hydra.sweeper.objectives must name metrics of the jobs, out of "
-                    f"{', '.join(longer or metrics) or 'none'}; got {objective!r}."
+                    f"{', '.join(longer or metrics) or 'none'}, got {objective!r}."
                 )
             values.append(metrics[named[0]])
         return None if None in values else [float(value) for value in values if value is not None]

@@ -5,6 +5,8 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, final
 
+from csd_lab.checks import check_whole
+
 CPU = "cpu"
 
 AUTO_JOBS = 4
@@ -38,10 +40,7 @@ class Slots:
 
     def __init__(self, devices: Sequence[str], jobs_per_device: int, jobs: int) -> None:
         for name, value in (("jobs_per_device", jobs_per_device), ("jobs", jobs)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(
-                    f"hydra.launcher.{name} must be a whole number of at least 1, got {value!r}."
-                )
+            check_whole(f"hydra.launcher.{name}", value)
         self._free = dict.fromkeys(devices, jobs_per_device)
         self._cpu = jobs
         self._jobs = jobs

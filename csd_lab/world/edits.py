@@ -257,9 +257,9 @@ def check_instruction(instruction: str | Sequence[str] | None, family: str | Non
     if instruction is not None and instruction not in allowed:
         near = difflib.get_close_matches(instruction, allowed, n=3, cutoff=0.0)
         raise ValueError(
-            f"instruction: must be one of the {len(allowed)} that world.instructions("
+            f"instruction must be one of the {len(allowed)} that world.instructions("
             f"{'' if family is None else f'family={family!r}'}) lists, "
-            f"such as {', '.join(map(repr, near))}; received {instruction!r}"
+            f"such as {', '.join(map(repr, near))}, got {instruction!r}"
         )
 
 
@@ -289,7 +289,7 @@ def sample_edit(
     families = [f for f in offers if weights.get(f, 0) > 0]
     if not families:
         raise ValueError(
-            f"weights: no family with a positive weight applies to the scene, received "
+            f"weights must have a positive one for a family that applies to the scene, got "
             f"{dict(weights)}; applicable are {', '.join(offers) or 'none'}"
         )
     odds = np.array([weights[f] for f in families])
@@ -300,4 +300,4 @@ def sample_edit(
 def _check_family(family: str | None) -> None:
     """Raise if a family does not exist."""
     if family is not None and family not in FAMILY_WEIGHTS:
-        raise ValueError(f"family: must be one of {', '.join(FAMILY_WEIGHTS)}; received {family!r}")
+        raise ValueError(f"family must be one of {', '.join(FAMILY_WEIGHTS)}, got {family!r}")

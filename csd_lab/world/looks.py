@@ -79,10 +79,10 @@ def apply_look(name: str, images: Tensor) -> Tensor:
         ValueError: the name is unknown, or the third axis from the end is not of length 3.
     """
     if name not in LOOKS:
-        raise ValueError(f"name: must be one of {', '.join(LOOKS)}; received {name!r}")
+        raise ValueError(f"name must be one of {', '.join(LOOKS)}, got {name!r}")
     if images.ndim < 3 or images.shape[-3] != 3:
         raise ValueError(
-            f"images: must have the shape (..., 3, H, W), received {tuple(images.shape)}; "
+            f"images must have the shape (..., 3, H, W), got {tuple(images.shape)}; "
             "move the colour axis to third from last"
         )
     return LOOKS[name](images)

@@ -383,7 +383,7 @@ def _sum_waves(
         term = angle.add_(phase).sin_().mul_(1.6 * amplitude)
         total = term if total is None else total.add_(term)
     if total is None:
-        raise ValueError("waves: at least one wave is needed, received none")
+        raise ValueError("waves must be at least one, got none")
     return total.clamp_(-1, 1)
 
 
@@ -407,4 +407,4 @@ def _check_positive(**numbers: int) -> None:
     """Raise if one of the numbers is below 1."""
     for name, number in numbers.items():
         if number < 1:
-            raise ValueError(f"{name}: must be at least 1, received {number}; pass a larger number")
+            raise ValueError(f"{name} must be at least 1, got {number}; pass a larger number")

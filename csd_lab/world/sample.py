@@ -66,7 +66,7 @@ def sample_scene(
     rng = as_generator(seed)
     if objects is not None and not 1 <= objects <= min(3, len(kinds)):
         raise ValueError(
-            f"objects: must be 1 to {min(3, len(kinds))} (at most one a kind), received {objects}"
+            f"objects must be 1 to {min(3, len(kinds))} (at most one a kind), got {objects}"
         )
     scene = _landscape(rng)
     camera = Camera(
@@ -104,7 +104,7 @@ def sample_panorama(
         A scene without a look.
     """
     if not 1 <= aspect <= 16:
-        raise ValueError(f"aspect: must be 1 to 16 heights, received {aspect}")
+        raise ValueError(f"aspect must be 1 to 16 heights, got {aspect}")
     rng = as_generator(seed)
     ring = ring or aspect / BASE_FOCAL > 2 * math.pi
     focal = aspect / (2 * math.pi) if ring else BASE_FOCAL

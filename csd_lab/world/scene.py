@@ -68,13 +68,11 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.position[1] <= 0:
-            raise ValueError(
-                f"position: the camera must be above the ground (y > 0), received {self.position}"
-            )
+            raise ValueError(f"position must be above the ground (y > 0), got {self.position}")
         if not abs(self.pitch) < math.pi / 2:
-            raise ValueError(f"pitch: must be between -pi/2 and pi/2, received {self.pitch}")
+            raise ValueError(f"pitch must be between -pi/2 and pi/2, got {self.pitch}")
         if not self.focal > 0:
-            raise ValueError(f"focal: must be positive (image heights), received {self.focal}")
+            raise ValueError(f"focal must be positive (image heights), got {self.focal}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ class Thing:
         _check_name("kind", self.kind, KINDS)
         _check_name("colour", self.colour, COLOURS)
         if not self.size > 0:
-            raise ValueError(f"size: must be positive (metres), received {self.size}")
+            raise ValueError(f"size must be positive (metres), got {self.size}")
 
 
 @dataclass(frozen=True)
@@ -174,4 +172,4 @@ class Scene:
 def _check_name(argument: str, name: str, allowed: Iterable[str]) -> None:
     """Raise if a name is not among those allowed."""
     if name not in allowed:
-        raise ValueError(f"{argument}: must be one of {', '.join(allowed)}; received {name!r}")
+        raise ValueError(f"{argument} must be one of {', '.join(allowed)}, got {name!r}")

@@ -136,7 +136,7 @@ class Polytope(NamedTuple):
             enter = into if enter is None else torch.maximum(enter, into)
             leave = out if leave is None else torch.minimum(leave, out)
         if enter is None or leave is None:
-            raise ValueError("planes: a polytope needs at least one plane, received none")
+            raise ValueError("planes must be at least one, got none")
         return enter, leave
 
     def normal(self, point: Vector) -> Vector:
@@ -191,5 +191,5 @@ def _dot(plane: tuple[float, float, float, float], vector: Vector) -> Tensor:
             term = weight * component
             total = term if total is None else total + term
     if total is None:
-        raise ValueError(f"plane: the normal must not be zero, received {plane}")
+        raise ValueError(f"plane must have a normal that is not zero, got {plane}")
     return total

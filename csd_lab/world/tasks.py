@@ -150,7 +150,7 @@ def region_task(
         check_instruction(text)
         if text in instructions_that_exist(many=True):
             raise ValueError(
-                f"instruction: must have one right answer to hold in a region; received {text!r}"
+                f"instruction must have one right answer to hold in a region, got {text!r}"
             )
     height, width = masks.shape[1:]
     draw = partial(sample_panorama, aspect=width / height, ring=ring)
@@ -224,4 +224,6 @@ def _first_that_allows(
         found = find(scene, rng)
         if found is not None:
             return scene, found
-    raise ValueError(f"instruction: no scene in {ATTEMPTS} allows {what!r}; choose another")
+    raise ValueError(
+        f"instruction must be one that a scene allows, got {what!r}, which none of {ATTEMPTS} does"
+    )

@@ -27,7 +27,7 @@ def textures(seeds: Sequence[int], size: int = 64) -> Tensor:
         Pictures, (B, 3, size, size), float32 in [0, 1].
     """
     if size < 1:
-        raise ValueError(f"size: must be at least 1, received {size}; pass a larger number")
+        raise ValueError(f"size must be at least 1, got {size}; pass a larger number")
     if not len(seeds):
         return torch.empty(0, 3, size, size)
     return torch.stack([_texture(int(seed), size) for seed in seeds])

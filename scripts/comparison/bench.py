@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -21,7 +22,7 @@ from csd_lab.metrics import MetricSuite
 from csd_lab.particles import ParticleModule
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps
-from csd_lab.types import Artefact
+from csd_lab.types import Artefact, Windows
 
 Metrics = Callable[[Artefact], dict[str, float]]
 """Gives metrics by name."""
@@ -89,6 +90,11 @@ class Edited(NamedTuple):
     cost: dict[str, float]
 
 
+UNCHANGED, AUTOENCODED = "unchanged", "autoencoded"
+REFERENCES = (UNCHANGED, AUTOENCODED)
+"""What methods are measured against: the source, and an exact answer as the prior would show it."""
+
+
 class Bench:
     """Does cells.
 
@@ -109,19 +115,38 @@ class Bench:
         data: EditData | None = None,
         settings: Mapping[str, Any] | None = None,
         more: Metrics | None = None,
+        windows: Windows | None = None,
     ) -> dict[str, float]:
         """All metrics of one edit of a task, with its seconds and network samples.
 
         Args:
-            method: by name.
+            method: by name; of ``REFERENCES``: no method, but a picture that is known.
             seed: of the edit.
             data: the task; None: what the method's config says.
             settings: of the config, for this edit alone.
             more: metrics besides those of the config.
+            windows: where metrics look for seams; None: where the edit had its windows.
         """
-        done = self.edit(method, seed, data, settings)
-        result = with_flow(done.result, done.data, done.module)
-        return self.suite.evaluate(result) | (more(result) if more else {}) | done.cost
+        if method in REFERENCES:
+            assert data is not None  # of a task that is given
+            result, cost = self.reference(method, data), {"seconds": 0.0, "samples": 0.0}
+        else:
+            done = self.edit(method, seed, data, settings)
+            result, cost = with_flow(done.result, done.data, done.module), done.cost
+        if windows is not None:
+            result = result._replace(task=result.task._replace(windows=windows))
+        return self.suite.evaluate(result) | (more(result) if more else {}) | cost
+
+    @torch.no_grad()
+    def reference(self, name: str, data: EditData) -> Artefact:
+        """The source as it is, or its first right answer through the prior's autoencoder."""
+        if name == UNCHANGED:
+            return Artefact(data.task.source, data.task)
+        assert data.task.targets is not None  # of the world
+        prior = self._prior(self.configs[name].prior)
+        data.fit_to(prior.size_multiple)
+        answer = data.fit.apply(data.task.targets[0])
+        return Artefact(data.restore(prior.decode(prior.encode(answer))), data.task)
 
     def edit(
         self,

@@ -5,7 +5,7 @@ on where it was; files of several shares can be joined.
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -36,6 +36,12 @@ class Edit(Protocol):
         """Whether there are many right answers."""
 
 
+UNLEARNT = "turn "
+"""How instructions begin that the embedded prior has not learnt ("turn the box into something
+else", docs/prior.md). Whoever leaves the picture as it is comes nearest to their answers, so that
+they tell nothing of the methods."""
+
+
 class Plan(NamedTuple):
     """Which cells there are.
 
@@ -62,7 +68,8 @@ class Plan(NamedTuple):
     def cells(self) -> Iterator[tuple[Cell, bool]]:
         """All cells, each with whether its instruction has many answers.
 
-        Instructions are drawn among those that the scene allows, by a generator of its own.
+        Instructions are drawn among those that the scene allows, by a generator of its own; in the
+        place of one that the prior has not learnt comes another one.
         """
         for index in range(self.first, self.first + self.scenes):
             scene = world.HELD_OUT_SEED + 1000 + index
@@ -72,11 +79,19 @@ class Plan(NamedTuple):
             for many, count, kept in zip(
                 (False, True), drawn, self.first_edits or drawn, strict=True
             ):
-                names = sorted({edit.instruction for edit in edits if edit.many is many})
-                for name in rng.choice(names, min(count, len(names)), replace=False)[:kept]:
+                names = {edit.instruction for edit in edits if edit.many is many}
+                for name in learnt(names, count, rng)[:kept]:
                     for seed in range(self.seeds):
                         for method in self.methods:
-                            yield Cell(method, scene, str(name), seed), many
+                            yield Cell(method, scene, name, seed), many
+
+
+def learnt(names: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
+    """So many of these instructions at most, drawn without those that the prior has not learnt."""
+    every = sorted(names)
+    drawn = list(map(str, rng.choice(every, min(count, len(every)), replace=False)))
+    others = list(map(str, rng.permutation([name for name in every if name not in drawn])))
+    return [name for name in (*drawn, *others) if not name.startswith(UNLEARNT)][: len(drawn)]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

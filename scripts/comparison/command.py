@@ -86,6 +86,6 @@ def check_methods(chosen: Iterable[str], methods: Iterable[str]) -> None:
     """Ends the script with one line if these are not all methods of a comparison."""
     if unknown := sorted(set(chosen) - set(methods)):
         raise SystemExit(
-            f"--methods must be some of {', '.join(methods)}; got {', '.join(unknown)} "
+            f"--methods must be some of {', '.join(methods)}, got {', '.join(unknown)} "
             "(config overrides stand before it)"
         )

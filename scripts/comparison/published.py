@@ -7,9 +7,13 @@ from typing import NamedTuple
 
 from csd_lab.compare.statistics import ENOUGH, Estimate
 
+from .bench import REFERENCES
 from .cells import Plan
 from .subjects import Subject
 from .tables import Rows, alike, difference, extent_of, mean, on_common_edits, rows_of
+
+UNCLEAR = "neither"
+"""Of a difference whose interval holds 0, however wide it is."""
 
 
 class Column(NamedTuple):
@@ -138,12 +142,17 @@ def present(published: Published, rows: Rows) -> list[str]:
     return [method for method in published.labels if len(scenes[method]) >= published.enough]
 
 
+def compared(published: Published, rows: Rows) -> list[str]:
+    """The same, without what is no method."""
+    return [method for method in present(published, rows) if method not in REFERENCES]
+
+
 def panels(published: Published, rows: Rows) -> list[Panel]:
     """The parts of the picture, one for each kind of instruction that has both its metrics."""
     found = []
     for many, columns in ((False, published.one), (True, published.many)):
         own = [row for row in rows if row["many"] is many]
-        methods = present(published, own)
+        methods = compared(published, own)
         if methods and published.curve and set(published.curve) <= set(columns):
             common = on_common_edits(own, methods)
             title = f"{published.heads[many]}\n{extent_of(common)}"
@@ -156,7 +165,7 @@ def strips(published: Published, rows: Rows) -> list[Strip]:
     found = []
     for many, columns in ((False, published.one), (True, published.many)):
         own = [row for row in rows if row["many"] is many]
-        if len(methods := present(published, own)) < 2:
+        if len(methods := compared(published, own)) < 2:
             continue
         common = on_common_edits(own, methods)
         title = f"{published.heads[many]}\n{extent_of(common)}"
@@ -203,17 +212,16 @@ def _text(estimate: Estimate, sign: str = "") -> str:
 
 def _verdicts(published: Published, rows: Rows, columns: Sequence[Column]) -> Iterator[str]:
     """For each method: where the first one is clearly better, worse, or neither."""
-    methods = present(published, rows)
-    first, *others = methods
+    first, *others = compared(published, rows)
     for method in others:
-        found: dict[str, list[str]] = {"wins": [], "loses": [], "ties": []}
+        found: dict[str, list[str]] = {"wins": [], "loses": [], UNCLEAR: []}
         for column in columns:
             gain = difference(rows, first, method, column.metric)
             if gain.scenes < 2 or gain.low == gain.high == 0:
                 continue
             sense = 1 if published.subject.metrics[column.metric] else -1
             low, high = sorted((sense * gain.low, sense * gain.high))
-            kind = "wins" if low > 0 else "loses" if high < 0 else "ties"
+            kind = "wins" if low > 0 else "loses" if high < 0 else UNCLEAR
             found[kind].append(f"{column.label} ({_text(gain, '+')})")
         said = "; ".join(f"{kind} in {', '.join(each)}" for kind, each in found.items() if each)
         if said:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from csd_lab import world
 from csd_lab.canvas import region_masks
 from csd_lab.data import EditData, WorldClip, WorldPanorama, read_regions
 from csd_lab.metrics.fidelity import frame_psnr
-from csd_lab.types import Artefact
+from csd_lab.types import Artefact, Windows
 
-from .bench import Bench
+from .bench import AUTOENCODED, UNCHANGED, Bench
 from .cells import Cell, Edit
 from .reconstructions import reconstructed
 
@@ -55,12 +56,17 @@ LOOKS_INSIDE = ("prior.compile=false", "guidance.text=2.0")
 """Of methods that change attention, which a compiled network does not show; with their best scale
 of text guidance (scripts/tune_methods.py), as that of others where it is not 3."""
 
+REFERENCE_ROWS: Labelled = {
+    UNCHANGED: ("the source, unchanged", ()),
+    AUTOENCODED: ("an exact answer, autoencoded", ()),
+}
+
 VIDEO_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
     "sigma_squared_60": ("CSD-Edit, twice the steps, with the paper's weight", TWICE),
-    "csd_edit": ("CSD-Edit, as in the paper", ("method=csd_edit",)),
+    "csd_edit": ("CSD-Edit, official timesteps, weight, bandwidth", ("method=csd_edit",)),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
-    "sds": ("SDS, as in its paper", ("method=sds", *TWICE)),
+    "sds": ("SDS, the paper's weight", ("method=sds", *TWICE)),
     "pds": ("PDS", ("method=pds", "guidance.text=5.0")),
     "vsd": ("VSD", ("method=vsd",)),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
@@ -70,12 +76,32 @@ VIDEO_METHODS: Labelled = {
     "pix2video": ("Pix2Video, without depth", (*LOOKS_INSIDE, "method=pix2video")),
 }
 
+MORE_VIDEO_METHODS: Labelled = {
+    "ip2p_shared_50": (
+        "Instruct-Pix2Pix, one noise, 50 steps",
+        (*METHODS["ip2p_shared"], "trainer.max_steps=50"),
+    ),
+    **REFERENCE_ROWS,
+}
+"""With as many network samples as CSD-Edit, and with none."""
+
 PANORAMA_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
     "ip2p": ("Instruct-Pix2Pix", METHODS["ip2p"]),
     "multidiffusion": ("MultiDiffusion", ("method=multidiffusion",)),
     "synctweedies": ("SyncTweedies", ("method=synctweedies",)),
 }
+
+MORE_PANORAMA_METHODS: Labelled = {
+    "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
+    "ip2p_shared": ("Instruct-Pix2Pix, one noise", METHODS["ip2p_shared"]),
+    "multidiffusion_50": (
+        "MultiDiffusion, 50 steps",
+        ("method=multidiffusion", "trainer.max_steps=50"),
+    ),
+    **REFERENCE_ROWS,
+}
+"""At one image guidance alone."""
 
 ABLATIONS: Labelled = {
     "csd_edit_best": ("CSD-Edit", ()),
@@ -121,7 +147,8 @@ SCENE_METHODS: Labelled = {
     "csd_edit_best": ("CSD-Edit", METHODS["csd_edit_best"]),
     "identity": ("CSD-Edit without a kernel", METHODS["identity"]),
     "in2n": ("Instruct-NeRF2NeRF", ("method=in2n",)),
-    "ip2p": ("Instruct-Pix2Pix, each view", ("method=ip2p",)),
+    "ip2p": ("Instruct-Pix2Pix, each view", METHODS["ip2p"]),
+    "ip2p_shared": ("Instruct-Pix2Pix, one noise", METHODS["ip2p_shared"]),
 }
 
 
@@ -193,14 +220,21 @@ def clips(frames: int, methods: Overrides) -> Subject:
 
 
 def panoramas(width: int, ring: bool, methods: Overrides) -> Subject:
-    """Panoramas of this width, 64 pixels high."""
+    """Panoramas of this width, 64 pixels high; of all methods, seams are looked for at one grid."""
+    lefts = torch.arange(0, width if ring else width - 63, 16)
+    top, down = torch.zeros_like(lefts), torch.full_like(lefts, 64)
+    windows = Windows(torch.stack([top, lefts, down, lefts + 64], dim=1), ring)
 
     def edits_of(seed: int) -> tuple[world.Edit, ...]:
         return world.edits_for(world.sample_panorama(seed, width / 64, ring), plural=True)
 
+    def do(bench: Bench, cell: Cell) -> dict[str, float]:
+        data = WorldPanorama(cell.scene, cell.instruction, width=width, wrap=ring)
+        return bench.run(cell.method, cell.seed, data, windows=windows)
+
     return Subject(
         edits_of=edits_of,
-        do=on(lambda cell: WorldPanorama(cell.scene, cell.instruction, width=width, wrap=ring)),
+        do=do,
         metrics={
             "clip_direction_tiny": True,
             "clip_image_tiny": True,

@@ -184,5 +184,5 @@ def test_priors_that_do_not_fit_are_refused(tiny_ip2p_folder, tiny_sd_folder):
 
 
 def test_captions_of_several_frames_are_refused(tiny_sd_folder):
-    with pytest.raises(ValueError, match="prompt must be one text for all frames; got 3 texts"):
+    with pytest.raises(ValueError, match="prompt must be one text for all frames, got 3 texts"):
         edit(make(), tiny(tiny_sd_folder), images(), ("a", "b", "c"))

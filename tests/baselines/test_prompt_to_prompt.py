@@ -261,8 +261,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_sd_folder, tmp_path, sto
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cross": "mix"}, "cross must be one of auto, replace, refine; got 'mix'"),
-        ({"cross_replace": 1.5}, "cross_replace must be a share, in .0, 1.; got 1.5"),
+        ({"cross": "mix"}, "cross must be one of auto, replace, refine, got 'mix'"),
+        ({"cross_replace": 1.5}, "cross_replace must be a share, in .0, 1., got 1.5"),
         ({"self_replace": -0.1}, "self_replace must be a share"),
         ({"threshold": 2}, "threshold must be a share"),
     ],
@@ -276,7 +276,7 @@ def test_impossible_edits_are_refused(options, message):
     ("options", "target", "message"),
     [
         ({"cross": "replace"}, "a cat", "cross must be refine or auto .* 3 and 2 words"),
-        ({"equaliser": {"dog": 2}}, TARGET, "equaliser must name words .*'a blue cat'; got 'dog'"),
+        ({"equaliser": {"dog": 2}}, TARGET, "equaliser must name words .*'a blue cat', got 'dog'"),
         ({"blend_words": ["dog"]}, TARGET, "blend_words must name words of 'a red cat' or .*dog"),
     ],
 )

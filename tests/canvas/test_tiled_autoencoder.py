@@ -221,5 +221,5 @@ def test_decoding_in_tiles_is_differentiable(tiny, wrap) -> None:
 
 
 def test_a_tile_must_hold_more_than_its_overlaps(tiny_ip2p_folder) -> None:
-    with pytest.raises(ValueError, match=r"tile must be at least 128 pixels .*; got 127"):
+    with pytest.raises(ValueError, match=r"tile must be at least 128 pixels .*, got 127"):
         InstructPix2Pix(tiny_ip2p_folder, device="cpu", tile=127)

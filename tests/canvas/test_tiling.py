@@ -123,7 +123,7 @@ def test_what_lies_across_a_tiles_edge_is_not_seen_through_the_blend() -> None:
 def test_wrong_tilings_are_refused(arguments) -> None:
     legal = {"height": 10, "width": 10, "tile": 64, "overlap": 32, "blend": 8}
     name, value = next(iter(arguments.items()))
-    with pytest.raises(ValueError, match=f"tile > overlap >= blend >= 1; got .*{name}={value}"):
+    with pytest.raises(ValueError, match=f"tile > overlap >= blend >= 1, got .*{name}={value}"):
         Tiling(**(legal | arguments))
 
 

@@ -319,11 +319,11 @@ def test_no_windows_give_an_empty_crop_with_a_gradient() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"height": 0}, "height must be a whole number of at least 1; got 0"),
-        ({"width": 2.0}, r"width must be a whole number of at least 1; got 2\.0"),
-        ({"window": 64}, r"window must be a height and a width, such as \(64, 64\); got 64"),
-        ({"window": (64, 0)}, "each side of window must be a whole number of at least 1; got 0"),
-        ({"taper": "round"}, r"taper must be one of \('constant', 'hat', 'hann'\); got 'round'"),
+        ({"height": 0}, "height must be a whole number of at least 1, got 0"),
+        ({"width": 2.0}, r"width must be a whole number of at least 1, got 2\.0"),
+        ({"window": 64}, r"window must be a height and a width, such as \(64, 64\), got 64"),
+        ({"window": (64, 0)}, "each side of window must be a whole number of at least 1, got 0"),
+        ({"taper": "round"}, r"taper must be one of \('constant', 'hat', 'hann'\), got 'round'"),
         ({"stride": (16, 17)}, r"stride must be at most the window, \(16, 16\), .* \(16, 17\)"),
     ],
 )
@@ -336,8 +336,8 @@ def test_wrong_grids_are_refused(arguments: dict, words: str) -> None:
 def test_wrong_canvases_and_ids_are_refused() -> None:
     grid = WindowGrid(8, 12, (4, 4), (4, 4))
     for shape in ((2, 3, 8, 12), (3, 8, 12), (1, 3, 12, 8)):
-        with pytest.raises(ValueError, match=r"canvas must be \(1, C, 8, 12\); got"):
+        with pytest.raises(ValueError, match=r"canvas must be \(1, C, 8, 12\), got"):
             grid.crop(torch.zeros(shape), torch.tensor([0]))
     for index in (-1, 6):
-        with pytest.raises(ValueError, match=rf"ids must be from 0 to 5; got {index}"):
+        with pytest.raises(ValueError, match=rf"ids must be from 0 to 5, got {index}"):
             grid.crop(torch.zeros(1, 3, 8, 12), torch.tensor([index]))

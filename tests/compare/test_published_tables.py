@@ -113,7 +113,7 @@ def test_who_wins_ties_and_loses_is_told_by_paired_differences(cells):
     text = section(published(), path, plan)
     assert verdict(text, "Better") == {"loses": ["PSNR"], "wins": ["samples", "agreement"]}
     assert verdict(text, "Worse") == {"wins": ["PSNR", "agreement"]}
-    assert verdict(text, "Alike") == {"wins": ["agreement"], "ties": ["PSNR"]}
+    assert verdict(text, "Alike") == {"wins": ["agreement"], "neither": ["PSNR"]}
 
 
 def test_equal_samples_are_not_spoken_of_and_others_are_exact(cells):

@@ -354,7 +354,7 @@ def forget_a_pose(folder, content):
         (stretch_a_pose, "the pose of camera 1 must have a rotation"),
         (take_a_fisheye, "the model 'OPENCV_FISHEYE'; understood are OPENCV, PINHOLE"),
         (forget_the_focal_length, "lacks what a transforms.json has: 'fl_x or camera_angle_x'"),
-        (turn_the_sides, "in the ratio .* are for, 48 x 24; got 24 x 24"),
+        (turn_the_sides, "in the ratio .* are for, 48 x 24, got 24 x 24"),
         (take_a_fisheye_of_ngp, "the model 'OPENCV_FISHEYE'"),
         (misspell_a_number, "the fl_x of 'images/001.png' must be a number above 0, got 'abc'"),
         (have_no_height, "the h of 'images/000.png' must be a number above 0, got 0"),

@@ -58,5 +58,5 @@ def test_linear_light_is_that_of_the_standard():
 
 
 def test_other_formats_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"must end in \.ply or \.glb; got 'mesh.obj'"):
+    with pytest.raises(ValueError, match=r"must end in \.ply or \.glb, got 'mesh.obj'"):
         write_mesh(tmp_path / "mesh.obj", MESH)

@@ -149,8 +149,8 @@ def test_an_unchanged_particle_with_the_sources_text_has_no_residual() -> None:
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        (torch.ones(5, 3) / 3, r"weights of shape \(5, 2\); got \(5, 3\)"),
-        (torch.ones(5, 2), "add up to 1 for each particle; got sums from 2 to 2"),
+        (torch.ones(5, 3) / 3, r"weights of shape \(5, 2\), got \(5, 3\)"),
+        (torch.ones(5, 2), "add up to 1 for each particle, got sums from 2 to 2"),
         (torch.tensor([[2.0, -1.0]]).expand(5, 2), "must have weights >= 0"),
     ],
 )
@@ -389,10 +389,10 @@ def test_the_surrogates_gradient_is_exact(dtype) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"normalize": "rows"}, "normalize must be one of n, row; got 'rows'"),
-        ({"repulsion": float("nan")}, "repulsion must be a finite number; got nan"),
-        ({"repulsion_scale": "alpha"}, "repulsion_scale must be one of paper, sigma; got 'alpha'"),
-        ({"kernel_space": "pixels"}, "kernel_space must be one of noisy, clean, perceptual; got"),
+        ({"normalize": "rows"}, "normalize must be one of n, row, got 'rows'"),
+        ({"repulsion": float("nan")}, "repulsion must be a finite number, got nan"),
+        ({"repulsion_scale": "alpha"}, "repulsion_scale must be one of paper, sigma, got 'alpha'"),
+        ({"kernel_space": "pixels"}, "kernel_space must be one of noisy, clean, perceptual, got"),
     ],
 )
 def test_options_are_checked(option, message) -> None:
@@ -413,7 +413,7 @@ def test_shapes_are_checked() -> None:
         distiller(prior, x[0], source, conditioning, noise, t)
     with pytest.raises(ValueError, match=r"conditioning\.image must have one image a particle"):
         distiller(prior, x, source, conditioning._replace(image=x[:2]), noise, t)
-    with pytest.raises(ValueError, match=r"conditioning\.prompt must be .* each of the 5; got 2"):
+    with pytest.raises(ValueError, match=r"conditioning\.prompt must be .* each of the 5, got 2"):
         distiller(prior, x, source, conditioning._replace(prompt=("A", "A")), noise, t)
     with pytest.raises(ValueError, match="gradient must have the shape of x"):
         surrogate_loss(x, x[:1])

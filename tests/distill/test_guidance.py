@@ -148,9 +148,9 @@ def test_half_precision_is_combined_in_float32() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ClassifierFree(float("nan")), "scale must be a finite number; got nan"),
-        (lambda: DualGuidance(float("inf"), 1.0), "text must be a finite number; got inf"),
-        (lambda: DualGuidance(1.0, float("inf")), "image must be a finite number; got inf"),
+        (lambda: ClassifierFree(float("nan")), "scale must be a finite number, got nan"),
+        (lambda: DualGuidance(float("inf"), 1.0), "text must be a finite number, got inf"),
+        (lambda: DualGuidance(1.0, float("inf")), "image must be a finite number, got inf"),
     ],
 )
 def test_arguments_are_checked(make, message) -> None:

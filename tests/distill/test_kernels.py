@@ -197,7 +197,7 @@ def test_a_nan_is_not_hidden(kernel) -> None:
     "x", [torch.zeros(3), torch.zeros(2, 3, 4), torch.zeros(0, 4), torch.zeros(2, 3, dtype=int)]
 )
 def test_only_rows_of_floating_point_are_legal(kernel, x) -> None:
-    with pytest.raises(ValueError, match=r"x must be .* \(N, D\) with N >= 1; got"):
+    with pytest.raises(ValueError, match=r"x must be .* \(N, D\) with N >= 1, got"):
         kernel(x)
 
 
@@ -312,12 +312,12 @@ def test_the_kernel_of_fewer_than_two_distinct_particles_is_the_identity(cls, ru
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rule": "mediam"}, "rule must be one of official, offdiagonal, svgd2016, fixed; got"),
+        ({"rule": "mediam"}, "rule must be one of official, offdiagonal, svgd2016, fixed, got"),
         ({"rule": "fixed"}, "value must be a number with rule='fixed'"),
         ({"rule": "official", "value": 1.0}, "value must be a number with rule='fixed'"),
-        ({"rule": "fixed", "value": 0.0}, "value must be a finite number above 0; got 0.0"),
-        ({"scale": -1.0}, "scale must be a finite number above 0; got -1.0"),
-        ({"scale": float("nan")}, "scale must be a finite number above 0; got nan"),
+        ({"rule": "fixed", "value": 0.0}, "value must be a finite number above 0, got 0.0"),
+        ({"scale": -1.0}, "scale must be a finite number above 0, got -1.0"),
+        ({"scale": float("nan")}, "scale must be a finite number above 0, got nan"),
     ],
 )
 def test_bandwidth_arguments_are_checked(arguments, message) -> None:

@@ -80,9 +80,9 @@ def test_half_precision_and_autocast() -> None:
 
 def test_arguments_are_checked() -> None:
     x, kernel = randn(3, 2), KERNELS[0]
-    with pytest.raises(ValueError, match="statistic must be one of u, v; got 'w'"):
+    with pytest.raises(ValueError, match="statistic must be one of u, v, got 'w'"):
         kernelized_stein_discrepancy(x, x, kernel, "w")
-    with pytest.raises(ValueError, match="must hold at least 2 points for statistic='u'; got 1"):
+    with pytest.raises(ValueError, match="must hold at least 2 points for statistic='u', got 1"):
         kernelized_stein_discrepancy(x[:1], x[:1], kernel)
     with pytest.raises(ValueError, match=r"x and score must both be \(N, D\)"):
         kernelized_stein_discrepancy(x, x[:2], kernel)

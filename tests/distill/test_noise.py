@@ -89,11 +89,11 @@ def test_no_particles_is_no_noise() -> None:
 
 def test_arguments_are_checked() -> None:
     ids = torch.arange(2)
-    with pytest.raises(ValueError, match="noise must be one of independent, shared; got 'same'"):
+    with pytest.raises(ValueError, match="noise must be one of independent, shared, got 'same'"):
         particle_noise(0, 0, ids, SHAPE, mode="same")
-    with pytest.raises(ValueError, match="seed and step must be integers >= 0; got seed=-1"):
+    with pytest.raises(ValueError, match="seed and step must be integers >= 0, got seed=-1"):
         particle_noise(-1, 0, ids, SHAPE)
     with pytest.raises(ValueError, match="step=-1"):
         timestep_generator(0, -1)
-    with pytest.raises(ValueError, match=r"ids must be integers >= 0; got \[-1, 0\]"):
+    with pytest.raises(ValueError, match=r"ids must be integers >= 0, got \[-1, 0\]"):
         particle_noise(0, 0, ids - 1, SHAPE)

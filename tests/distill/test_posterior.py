@@ -120,14 +120,14 @@ def test_takes_five_samples_a_particle_as_an_edit_does() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="stride must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="stride must be at least 1, got 0"):
         PosteriorResidual(GUIDANCE, 0)
-    with pytest.raises(ValueError, match="step must be one of official, exact; got 'half'"):
+    with pytest.raises(ValueError, match="step must be one of official, exact, got 'half'"):
         PosteriorResidual(GUIDANCE, 2, "half")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="t must be at least the stride, 5; got 4"):
+    with pytest.raises(ValueError, match="t must be at least the stride, 5, got 4"):
         residual(PosteriorResidual(GUIDANCE, 5), 4)
     PosteriorResidual(GUIDANCE, 5).check(UniformTimesteps(5, 500))
-    with pytest.raises(ValueError, match="low must be at least 5 for PosteriorResidual; got 4"):
+    with pytest.raises(ValueError, match="low must be at least 5 for PosteriorResidual, got 4"):
         PosteriorResidual(GUIDANCE, 5).check(UniformTimesteps(4, 500))
     with pytest.raises(ValueError, match="source must be the clean source particles"):
         ScoreDistillation(PosteriorResidual(GUIDANCE), Constant())(

@@ -57,7 +57,7 @@ def test_noise_that_is_added_can_be_removed(dtype) -> None:
 
 @pytest.mark.parametrize("t", [-1, 1000])
 def test_timesteps_outside_the_schedule_are_refused(t) -> None:
-    with pytest.raises(ValueError, match=rf"t must be in 0 ... 999; got {t}"):
+    with pytest.raises(ValueError, match=rf"t must be in 0 ... 999, got {t}"):
         SCHEDULE.alpha(torch.tensor(t))
 
 
@@ -141,7 +141,7 @@ def test_draws_are_checked() -> None:
 def test_a_range_outside_the_schedule_is_refused() -> None:
     UniformTimesteps(0, 1000).check(SCHEDULE)
     with pytest.raises(
-        ValueError, match="high must be at most the schedule's 1000 steps; got 1001"
+        ValueError, match="high must be at most the schedule's 1000 steps, got 1001"
     ):
         UniformTimesteps(0, 1001).check(SCHEDULE)
 
@@ -178,7 +178,7 @@ def test_weights_by_hand() -> None:
     assert NoiseToSignal(0.5)(schedule, t) == 0.5
     assert Constant()(schedule, t) == 1
     assert Constant(2.5)(schedule, t) == 2.5
-    with pytest.raises(ValueError, match="value must be a finite number; got inf"):
+    with pytest.raises(ValueError, match="value must be a finite number, got inf"):
         Constant(float("inf"))
-    with pytest.raises(ValueError, match="most must be a finite number above 0; got 0"):
+    with pytest.raises(ValueError, match="most must be a finite number above 0, got 0"):
         NoiseToSignal(0.0)

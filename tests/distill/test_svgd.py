@@ -82,7 +82,7 @@ def test_arguments_are_checked() -> None:
     x = randn(3, 2)
     with pytest.raises(ValueError, match=r"score must have the shape of x.*got \(2, 2\)"):
         svgd_direction(x, x[:2], Mean())
-    with pytest.raises(ValueError, match="normalize must be one of n, row; got 'rows'"):
+    with pytest.raises(ValueError, match="normalize must be one of n, row, got 'rows'"):
         stein_direction(x, x, Mean(), "rows")
 
 

@@ -156,7 +156,7 @@ def test_an_objective_may_leave_out_the_backbone(tmp_path):
     search = search_in(tmp_path)
     assert search.values({"fidelity_l14": 0.5, "change": 1, "change_tiny": 2.0}) == [0.5, 1.0]
     assert search.values({"fidelity": None, "change": 1.0}) is None
-    with pytest.raises(ValueError, match="fidelity_l14, fidelity_b32; got 'fidelity'"):
+    with pytest.raises(ValueError, match="fidelity_l14, fidelity_b32, got 'fidelity'"):
         search.values({"fidelity_l14": 0.5, "fidelity_b32": 0.5, "change": 1.0})
-    with pytest.raises(ValueError, match="out of change; got 'fidelity'"):
+    with pytest.raises(ValueError, match="out of change, got 'fidelity'"):
         search.values({"change": 1.0})

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from metric_cases import many_answers, one_answer
 from torch import Tensor
 
+from csd_lab import world
 from csd_lab.canvas import WindowGrid
 from csd_lab.metrics import (
     Agreement,
@@ -362,3 +363,17 @@ def test_one_frame_is_enough_for_the_metrics_of_a_target() -> None:
     artefact = large(one_answer())
     error = float((artefact.edited - artefact.task.targets[0]).square().mean())
     assert float(PsnrTarget().value(artefact)) == pytest.approx(-10 * math.log10(error), abs=1e-4)
+
+
+@pytest.mark.parametrize("scene", [1000001011, 1000001012, 1000001016])
+def test_each_exact_answer_agrees_with_itself_where_windows_do_not_tell_answers_apart(
+    scene: int,
+) -> None:
+    for edit in world.edits_for(world.sample_panorama(scene, 4.0), plural=True):
+        if not edit.many:
+            continue
+        task = world.panorama_task(scene, edit.instruction, width=256)
+        task = task._replace(windows=windows(64, 256))
+        assert task.targets is not None
+        for answer in task.targets:
+            assert float(OverWindows(Agreement()).value(Artefact(answer, task))) == 1.0

@@ -109,5 +109,5 @@ def test_nothing_is_recorded_and_the_scale_is_checked(mixture):
     (found,) = guided(mixture, 1.0).predict_noise([Query(x_t, "first", None)], torch.tensor(300))
     assert not found.requires_grad
     assert x_t.grad is None
-    with pytest.raises(ValueError, match="scale must be a finite number; got inf"):
+    with pytest.raises(ValueError, match="scale must be a finite number, got inf"):
         guided(mixture, float("inf"))

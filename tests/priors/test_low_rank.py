@@ -177,11 +177,11 @@ def test_without_particles_every_weight_still_takes_part(prior):
 
 
 def test_arguments_are_checked(prior, monkeypatch):
-    with pytest.raises(ValueError, match="rank must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         LowRank(prior, rank=0)
-    with pytest.raises(ValueError, match="learning_rate must be a finite number above 0; got 0"):
+    with pytest.raises(ValueError, match="learning_rate must be a finite number above 0, got 0"):
         LowRank(prior, learning_rate=0.0)
-    with pytest.raises(ValueError, match=r"such as prior=embedded; got GaussianMixture"):
+    with pytest.raises(ValueError, match=r"such as prior=embedded, got GaussianMixture"):
         LowRank(colour_mixture([[0.2, 0.3, 0.4]]))
     monkeypatch.setattr(low_rank, "is_peft_available", lambda: False)
     with pytest.raises(ValueError, match=r"peft is not installed: pip install 'csd-lab\[vsd\]'"):

@@ -135,7 +135,7 @@ def test_text_selects_the_weights():
     )
     torch.testing.assert_close(left, alone.predict_noise([Query(x, "", None)], T)[0])
     torch.testing.assert_close(default, mixture().predict_noise([Query(x, "any", None)], T)[0])
-    with pytest.raises(ValueError, match=r"'', 'left', 'right'; got 'up'"):
+    with pytest.raises(ValueError, match=r"'', 'left', 'right', got 'up'"):
         prior.embed("up")
 
 

@@ -136,14 +136,14 @@ def test_a_prior_stays_in_evaluation_mode_and_asks_for_no_gradient(tiny_ip2p_fol
 
 
 def test_max_batch_must_be_positive():
-    with pytest.raises(ValueError, match=r"max_batch must be at least 1; got 0"):
+    with pytest.raises(ValueError, match=r"max_batch must be at least 1, got 0"):
         Counting(max_batch=0)
 
 
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (Query(particles(2), ("a",), None), "one text a particle, that is 2; got 1"),
+        (Query(particles(2), ("a",), None), "one text a particle, that is 2, got 1"),
         (Query(torch.zeros(2, 1, 2, 2), "", None), "must have one shape"),
         (Query(particles(2), "", torch.zeros(1, 1, 1, 1)), "one condition a particle"),
     ],

@@ -37,11 +37,11 @@ def test_panorama_tasks_edit_every_object_of_a_kind():
 
 
 def test_instruction_and_family_must_exist_and_go_together():
-    with pytest.raises(ValueError, match=r"instruction.*received 'paint it black'"):
+    with pytest.raises(ValueError, match=r"instruction.*got 'paint it black'"):
         world.edit_task(0, "paint it black")
-    with pytest.raises(ValueError, match=r"family='sky'.*received 'make it night'"):
+    with pytest.raises(ValueError, match=r"family='sky'.*got 'make it night'"):
         world.edit_task(0, "make it night", family="sky")
-    with pytest.raises(ValueError, match=r"family.*received 'skies'"):
+    with pytest.raises(ValueError, match=r"family.*got 'skies'"):
         world.edit_task(0, family="skies")
 
 
@@ -77,5 +77,5 @@ def test_a_region_s_instruction_must_have_one_answer():
     masks = torch.ones(1, 8, 8)
     with pytest.raises(ValueError, match="one right answer"):
         world.region_task(2, ["change the sky"], masks)
-    with pytest.raises(ValueError, match="received 'paint it black'"):
+    with pytest.raises(ValueError, match="got 'paint it black'"):
         world.region_task(2, ["paint it black"], masks)

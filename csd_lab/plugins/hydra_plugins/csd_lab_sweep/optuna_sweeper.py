@@ -204,7 +204,7 @@ def space_of(overrides: Sequence[Override]) -> tuple[dict[str, "BaseDistribution
     if not space:
         raise ValueError(
             "hydra.sweeper.params must leave something to try, such as "
-            "guidance.text=interval(2,10); got one value of each."
+            "guidance.text=interval(2,10), got one value of each."
         )
     return space, list(fixed.values())
 
