@@ -65,6 +65,23 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         plugins=[AtomicCheckpoints()],
         logger=[instantiate(part, folder=folder.root) for part in config.logger.values() if part],
     )
+    return Run(data, module_for(config, data, trainer), trainer)
+
+
+def module_for(
+    config: DictConfig, data: EditData, trainer: pl.Trainer, prior: Prior | None = None
+) -> EditModule:
+    """The module of a run, when all that goes together has been looked at.
+
+    Args:
+        config: of the run.
+        data: the task.
+        trainer: of the run.
+        prior: of the run; None: what the config says, where the trainer computes.
+
+    Raises:
+        ValueError: if any part refuses its settings or its input.
+    """
     check_trainer(trainer)
     if trainer.strategy.root_device.type == "cuda":
         torch.cuda.set_device(trainer.strategy.root_device)  # where a rank's prior is to be loaded
@@ -75,7 +92,7 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
         make.keywords["recipe"].rehearse()
     if make.func is Reconstruction:
         check_nothing_to_do(data.task)
-        return Run(data, reconstruction_of(data, make), trainer)
+        return reconstruction_of(data, make)
     if make.func is TextTo3D:
         check_distils(make.keywords["distiller"])
         check_regularisers(make.keywords["regularisers"])
@@ -87,10 +104,11 @@ def build(config: DictConfig, folder: RunFolder) -> Run:
     check_clipping(make.keywords["distiller"], trainer)
     check_sampler(make.keywords["distiller"], data, prompts_in_turn(config))
     _ = data.task  # a clip that cannot be decoded is told before networks are loaded
-    prior = prior_of(config, trainer.strategy.root_device)
+    if prior is None:
+        prior = prior_of(config, trainer.strategy.root_device)
     module = module_of(config, data, prior, make)
     check_noise(make.keywords["distiller"], module)
-    return Run(data, module, trainer)
+    return module
 
 
 def prior_of(config: DictConfig, device: torch.device) -> Prior:

@@ -67,6 +67,7 @@ def main() -> None:
         return
     try:
         sys.argv[1:] = prepare(sys.argv[1:])
+        find_own_parts()
         hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="run")(job)()
     except BrokenPipeError:  # who reads has had enough, as head has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -124,10 +125,8 @@ def prepare(arguments: list[str]) -> list[str]:
     keys = dict(overrides(typed))
     if "data.path" in keys and "data" not in keys:
         prepared = [f"data={kind_of_all(paths_in(keys['data.path'], multirun))}", *prepared]
-    own = Path("configs").resolve()
-    sys.path.append(str(own.parent))  # where what own configs and overrides name may lie
-    if own.is_dir() and own != config_folder() and "hydra.searchpath" not in keys:
-        tell_hidden(own)
+    own = own_configs()
+    if own is not None and "hydra.searchpath" not in keys:
         prepared = [*prepared, f"hydra.searchpath=[{hydra_string(f'file://{own}')}]"]
     if "resume" in keys and keys["resume"] not in ("", "null"):
         if multirun:
@@ -136,6 +135,19 @@ def prepare(arguments: list[str]) -> list[str]:
             )
         prepared = [*prepared, *resume_overrides(Path(keys["resume"].strip(QUOTES)))]
     return [*options, *prepared]
+
+
+def own_configs() -> Path | None:
+    """The user's folder of configs where this process works; None if there is none."""
+    own = Path("configs").resolve()
+    return own if own.is_dir() and own != config_folder() else None
+
+
+def find_own_parts() -> None:
+    """Let Python find what the user's configs and overrides name, and say which are not used."""
+    sys.path.append(str(Path.cwd()))
+    if (own := own_configs()) is not None:
+        tell_hidden(own)
 
 
 def tell_hidden(own: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,6 +21,27 @@ def config_folder() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
+
+
+def composed(*overrides: str) -> DictConfig:
+    """The config of these overrides, such as ``method=dds``.
+
+    Args:
+        *overrides: in Hydra's grammar.
+
+    Returns:
+        The config, and its ``choices`` of parts by group.
+
+    Raises:
+        HydraException: if there is no such part or setting.
+    """
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = compose("run", overrides=list(overrides), return_hydra_config=True)
+    chosen = config.hydra.runtime.choices.items()
+    choices = {group: choice for group, choice in chosen if not str(group).startswith("hydra")}
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.update(own, "choices", choices, force_add=True)
+    return own
 
 
 def identity(config: DictConfig) -> str:

@@ -101,7 +101,7 @@ def single_attempt(
         attempt.begin(name, overrides)
         if not go_on:
             folder.files.check_free(config.data.get("path"), config.data.get("target"))
-        if hint := unused(config, overrides):
+        if not go_on and (hint := unused(config, overrides)):
             print(f"csd-lab: {hint}", file=sys.stderr)
         ending = launch(config, folder.root, go_on)
     except WRONG_INPUT as error:

@@ -5,14 +5,14 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -29,10 +29,19 @@ from csd_lab.callbacks import (
 from csd_lab.data import EditData
 from csd_lab.files import atomic_path
 from csd_lab.messages import WRONG_INPUT, one_line
+from csd_lab.priors.pipeline_folder import EMBEDDED
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
 from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
-from csd_lab.settings import all_steps, check, describe, edits_views, prompts_in_turn, rank_count
+from csd_lab.settings import (
+    all_steps,
+    check,
+    describe,
+    edits_views,
+    prompts_in_turn,
+    rank_count,
+    samples,
+)
 from csd_lab.sweep.job import Ending, ending_of
 from csd_lab.sweep.progress import read_progress
 from csd_lab.sweep.status import State
@@ -52,6 +61,9 @@ GROUPS = (
     "optimizer",
 )
 """Config groups whose choices say what a run is."""
+
+FILES = {"path", "target", "mask", "reconstruction", "cache"}
+"""What settings are called that name files or folders."""
 
 RESUMABLE = ("trainer", "callbacks", "logger", "metrics")
 """Groups whose settings may change when a run goes on; the others make it another run."""
@@ -203,11 +215,22 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
 
 def find_sources(config: DictConfig) -> None:
     """Have relative paths of a run that goes on mean what they meant where it began."""
-    for key in ("path", "target"):
-        named = config.data.get(key)
-        if isinstance(named, str) and not Path(named).expanduser().is_absolute():
-            begun = Path(config.get("started_in", ""), named)
-            config.data[key] = str(begun) if begun.exists() else named
+    for settings in mappings(config):
+        for key in FILES & settings.keys():
+            named = settings[key]
+            if isinstance(named, str) and not Path(named).expanduser().is_absolute():
+                begun = Path(config.get("started_in", ""), named)
+                if begun.exists() and named != EMBEDDED:
+                    settings[key] = str(begun)
+
+
+def mappings(node: Any) -> Iterator[DictConfig]:
+    """All mappings in a resolved config."""
+    if isinstance(node, DictConfig):
+        yield node
+    children = node.values() if isinstance(node, DictConfig) else node
+    for child in children if isinstance(node, DictConfig | ListConfig) else ():
+        yield from mappings(child)
 
 
 def check_steps(config: DictConfig, former: int) -> None:
@@ -217,9 +240,7 @@ def check_steps(config: DictConfig, former: int) -> None:
         ValueError: if it has, and these were shared out when it began.
     """
     shared_out = prompts_in_turn(config) > 1 or edits_views(config)
-    if config.trainer.max_steps != former and (
-        shared_out or "scheduler" in config.method.distiller
-    ):
+    if config.trainer.max_steps != former and (shared_out or samples(config)):
         raise ValueError(
             f"trainer.max_steps must stay as it was, {former}, where prompts follow one another, "
             "views of a scene are edited or a method samples, got "

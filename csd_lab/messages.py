@@ -10,12 +10,11 @@ from typing import Any
 
 import hydra
 import yaml
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from csd_lab.composition import config_folder
+from csd_lab.composition import composed, config_folder
 
 WRONG_INPUT = (
     *(HydraException, OmegaConfBaseException, yaml.YAMLError),
@@ -210,11 +209,10 @@ def suggestion(key: str, typed: Sequence[str] = ()) -> str:
 def known_settings(typed: Sequence[str]) -> list[str]:
     """The dotted names of all settings of a command, from its choices of parts."""
     chosen = [item for item in typed if item.partition("=")[0] in groups()]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        try:
-            config = compose("run", overrides=chosen)
-        except HydraException:  # own configs, or several choices
-            config = compose("run")
+    try:
+        config = composed(*chosen)
+    except HydraException:  # own configs, or several choices
+        config = composed()
     return list(names(OmegaConf.to_container(config, resolve=False)))
 
 

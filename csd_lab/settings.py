@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 from hydra.utils import get_object
@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.checks import check_choice, check_whole
 from csd_lab.data import EditData, SceneData, TextScene
+from csd_lab.distill import Sampler
 from csd_lab.distill.noise import NoiseMode
 from csd_lab.messages import missing
 from csd_lab.sweep.slots import devices_asked
@@ -17,6 +18,12 @@ from csd_lab.types import EditTask
 
 PARTS = {"kernel": "kernel", "scheduler": "sampler"}
 """The config groups of parts that only some methods have, by their names in a method."""
+
+OF_METHODS = ("kernel", "sampler", "distance", "guidance")
+"""Config groups that only some methods use."""
+
+OF_MODALITIES = ("field", "method", "optimizer")
+"""Config groups that only some modalities use."""
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 """Where a trainer may compute."""
@@ -137,6 +144,12 @@ def edits_views(config: DictConfig) -> bool:
     return "updates" in config.modality and bool(config.modality.route == "images")
 
 
+def samples(config: DictConfig) -> bool:
+    """Whether the method samples, in steps that are its scheduler's."""
+    kind = get_object(config.method.distiller._target_)
+    return isinstance(kind, type) and issubclass(kind, Sampler)
+
+
 def updates(config: DictConfig) -> int:
     """How often views of a scene come in hand; 1 where they do not."""
     if not edits_views(config):
@@ -245,18 +258,41 @@ def unused(config: DictConfig, overrides: Sequence[str]) -> str:
 
 def idle(config: DictConfig) -> dict[str, str]:
     """Why settings change nothing in this run, by their names or those of their groups."""
-    method, optimizer = config.choices.method, config.choices.optimizer
+    choices = config.choices
+    used = {name.partition(".")[0] for name in used_settings(config)}
+    user = "method" if "method" in used else "modality"
+    users = dict.fromkeys(OF_METHODS, user) | dict.fromkeys(OF_MODALITIES, "modality")
     reasons = {
-        group: f"method={method} has no {group}"
-        for part, group in PARTS.items()
-        if part not in config.method.distiller
+        group: f"{user}={choices[user]} has no {group}"
+        for group, user in users.items()
+        if group not in used
     }
     if config.modality.get("route") == "renderer":
         moved = "modality.scene_optimizer moves the scene (modality.route=renderer)"
-        reasons |= {"optimizer": moved, "method.lr": moved}
-    elif optimizer != "sgd" and "lr" in config.method:
-        reasons["method.lr"] = f"optimizer={optimizer} has its own, optimizer.optimizer.lr"
+        updated = "views are not updated (modality.route=renderer)"
+        reasons |= {"optimizer": moved, "method.lr": moved, "modality.updates": updated}
+    elif choices.optimizer != "sgd" and "lr" in config.method:
+        reasons["method.lr"] = f"optimizer={choices.optimizer} has its own, optimizer.optimizer.lr"
     return reasons
+
+
+def used_settings(config: DictConfig) -> set[str]:
+    """The names of what a run is built of: of data, modality and trainer, and what they refer to.
+
+    Args:
+        config: as composed, its interpolations not resolved.
+    """
+    found: set[str] = set()
+    left = ["data", "modality", "trainer"]
+    while left:
+        name = left.pop()
+        if name not in found and OmegaConf.select(config, name) is not None:
+            found.add(name)
+            above, _, last = name.rpartition(".")
+            node: Any = OmegaConf.select(config, above) if above else config
+            text = str(cast(Any, OmegaConf.to_container(node, resolve=False))[last])
+            left += re.findall(r"\$\{(?:oc\.select:)?(\w+(?:\.\w+)*)(?![\w.])", text)
+    return found
 
 
 def about_windows(data: EditData) -> dict[str, str]:

@@ -15,12 +15,11 @@ from typing import Any
 
 import torch
 from comparison.apart import apart, peak_megabytes, say
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 
-from csd_lab.cli import config_folder
+from csd_lab.composition import composed
 from csd_lab.distill import RBF, Bandwidth, particle_noise
 from csd_lab.distill.guidance import NoisePredictor, Query
 from csd_lab.particles import VideoParticles
@@ -76,8 +75,7 @@ class OneByOne:
 
 def particles(frames: int, *overrides: str) -> VideoParticles:
     """The default module on a clip of so many frames, set up."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("run", overrides=[f"data.frames={frames}", *overrides])
+    config = composed(*[f"data.frames={frames}", *overrides])
     data, prior = instantiate(config.data), instantiate(config.prior)
     data.fit_to(prior.size_multiple)
     module = instantiate(config.modality)(

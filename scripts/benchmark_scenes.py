@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import torch
 from comparison.apart import apart, peak_megabytes, say
-from comparison.bench import be_quiet, composed, quiet_trainer
+from comparison.bench import be_quiet, quiet_trainer
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.progress import track
@@ -24,6 +24,7 @@ from torch import Tensor
 from csd_lab import world
 from csd_lab.build import reconstruction_of
 from csd_lab.compare.statistics import scene_means, student_estimate
+from csd_lab.composition import composed
 from csd_lab.data.world_capture import cameras_around, pinholes
 from csd_lab.fields import Scene
 

@@ -18,14 +18,13 @@ import sys
 from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from csd_lab import world
-from csd_lab.cli import config_folder
+from csd_lab.composition import composed
 from csd_lab.data import read_media, write_image
 from csd_lab.priors import Prior
 from csd_lab.run_folder import RunFolder
@@ -46,8 +45,7 @@ def write_target(folder: Path, frames: Tensor) -> None:
 @torch.no_grad()
 def reconstructed(frames: Tensor) -> Tensor:
     """Frames after the default prior's encoder and decoder; sides cut to what it takes."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        prior: Prior = instantiate(compose("run").prior)
+    prior: Prior = instantiate(composed().prior)
     height, width = (side - side % prior.size_multiple for side in frames.shape[-2:])
     parts = [prior.decode(prior.encode(f[None, :, :height, :width])) for f in frames]
     return torch.cat(parts)

@@ -20,13 +20,12 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from comparison.bench import be_quiet
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from csd_lab.build import build
-from csd_lab.composition import config_folder
+from csd_lab.composition import composed
 from csd_lab.processes import supervise
 from csd_lab.run_folder import RunFolder
 
@@ -98,8 +97,7 @@ def text_of(ranks: int, overrides: list[str]) -> str:
     """The resolved config of a run on so many processes, with nothing beside its steps."""
     whole = ["trainer=ddp", f"trainer.devices={ranks}", "+trainer.enable_progress_bar=false"]
     whole += ["+trainer.enable_checkpointing=false", *overrides]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("run", overrides=whole)
+    config = composed(*whole)
     OmegaConf.set_struct(config, False)
     config.callbacks, config.logger = {}, {}
     config.pop("sweep", None)

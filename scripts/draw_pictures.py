@@ -76,7 +76,7 @@ def compared(name: str, overrides: Overrides) -> Tensor:
         if name == "scene":
             made = reconstructed(SCENE, Path(folder))
             settings["modality.recipe.reconstruction"] = str(made)
-        results = {label: bench.edit(label, 0, settings=settings).result for label in methods}
+        results = {label: bench.edit(label, 0, settings=settings).edit.result for label in methods}
     last = list(results.values())[-1]
     edits = {label: result.edited for label, result in results.items()}
     rows = {"source": last.task.source, **edits, "the right answer": answer_frames(last)}
@@ -88,7 +88,7 @@ def from_texts(overrides: Overrides) -> Tensor:
     bench = Bench({"csd": ()}, ["experiment=text_to_3d", *overrides])
     rows: dict[str, Tensor] = {}
     for caption in CAPTIONS[:3]:
-        module = known(bench.edit("csd", 0, settings={"prompt": caption}).module, TextTo3D)
+        module = known(bench.edit("csd", 0, settings={"prompt": caption}).edit.module, TextTo3D)
         views = [module.scene.view(module.shown, index) for index in range(len(module.shown))]
         clip = DepthClip(
             torch.stack([view.depth for view in views]),

@@ -205,16 +205,15 @@ def metric_suite(choice: str, overrides: Sequence[str]) -> "MetricSuite":
     """
     import os
 
-    from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from csd_lab.cli import prepare
-    from csd_lab.composition import config_folder
+    from csd_lab.cli import find_own_parts, prepare
+    from csd_lab.composition import composed
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     chosen = [] if any(o.startswith("metrics=") for o in overrides) else [f"metrics={choice}"]
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = compose("run", overrides=prepare([*chosen, *overrides]))
+    find_own_parts()
+    config = composed(*prepare([*chosen, *overrides]))
     suite: MetricSuite = instantiate(config.metrics)
     return suite
 

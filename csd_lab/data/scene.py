@@ -279,12 +279,11 @@ class WorldScene(SceneData):
     def read(self) -> EditTask:
         """The views held out, and their right answers."""
         edit, ids = self.edit, self.shown_ids
-        one = len(edit.target_captions) == 1
         return EditTask(
             self._shown_images(),
             edit.instruction,
             edit.source_caption,
-            edit.target_captions[0] if one else "",
+            edit.target_captions[0],
             edit.targets[:, ids],
             edit.target_captions,
             self.fps,

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import final
@@ -10,6 +10,7 @@ from typing import final
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -18,6 +19,21 @@ from csd_lab.fields.scene import Progress
 from csd_lab.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
+
+
+def _elsewhere(here: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> bool:
+    """Whether scenes of two captures have nothing to do with each other, by their buffers.
+
+    Views that are left out move a scene's middle a little, and its size.
+    """
+    sizes = [name for name in here if name.rpartition(".")[2] in ("scale", "unit")]
+    if not all(0.5 <= float(here[name] / there[name]) <= 2.0 for name in sizes):
+        return True
+    middles = [name for name in here if name.rpartition(".")[2] == "centre"]
+    return any(
+        float((here[name] - there[name]).norm()) > float(here[name.replace("centre", "scale")])
+        for name in middles
+    )
 
 
 def exponential_decay(optimizer: Optimizer, steps: int, final: float) -> LRScheduler:
@@ -115,6 +131,7 @@ class SceneRecipe:
         state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "scene."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        places = {name: place.clone() for name, place in scene.named_buffers() if name in own}
         try:
             scene.load_state_dict(own)
         except RuntimeError as error:
@@ -122,3 +139,8 @@ class SceneRecipe:
                 f"reconstruction: {str(run.root)!r} holds another kind of scene, or one of another "
                 "resolution; take the settings of field that it was made with"
             ) from error
+        if _elsewhere(places, own):
+            raise ValueError(
+                f"reconstruction: {str(run.root)!r} holds the scene of another capture, which lies "
+                "elsewhere or has another size; take one of these views, or of some of them"
+            )

@@ -9,19 +9,15 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from csd_lab.build import module_of
-from csd_lab.callbacks.result import with_flow
-from csd_lab.cli import config_folder
+import csd_lab
+from csd_lab.composition import composed
 from csd_lab.data import EditData
 from csd_lab.launch import quiet_libraries
 from csd_lab.metrics import MetricSuite
-from csd_lab.particles import ParticleModule
 from csd_lab.priors import Prior
-from csd_lab.settings import all_steps
 from csd_lab.types import Artefact, Windows
 
 Metrics = Callable[[Artefact], dict[str, float]]
@@ -41,12 +37,6 @@ PARTS = (
 """Of the config, what an edit depends on."""
 
 
-def composed(*overrides: str) -> DictConfig:
-    """The default config with these overrides."""
-    with initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return compose("run", overrides=list(overrides))
-
-
 def fingerprint(*overrides: str) -> str:
     """A hash of all that an edit with these overrides depends on."""
     config = composed(*overrides)
@@ -62,31 +52,24 @@ def be_quiet() -> None:
     logging.getLogger("py.warnings").addHandler(logging.NullHandler())
 
 
+QUIET = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+"""Settings of a trainer that says nothing."""
+
+
 def quiet_trainer(steps: int, **options: Any) -> pl.Trainer:
     """A trainer that says nothing."""
-    return pl.Trainer(
-        max_steps=steps,
-        accelerator="cpu",
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    return pl.Trainer(max_steps=steps, logger=False, **QUIET, **options)
 
 
-class Edited(NamedTuple):
-    """An edit.
+class Timed(NamedTuple):
+    """An edit with what it took.
 
     Attributes:
-        module: as it ended.
-        data: what was edited.
-        result: at the size of the source.
+        edit: as it ended.
         cost: seconds and network samples.
     """
 
-    module: ParticleModule
-    data: EditData
-    result: Artefact
+    edit: csd_lab.Edit
     cost: dict[str, float]
 
 
@@ -131,8 +114,8 @@ class Bench:
             assert data is not None  # of a task that is given
             result, cost = self.reference(method, data), {"seconds": 0.0, "samples": 0.0}
         else:
-            done = self.edit(method, seed, data, settings)
-            result, cost = with_flow(done.result, done.data, done.module), done.cost
+            done, cost = self.edit(method, seed, data, settings)
+            result = done.result
         if windows is not None:
             result = result._replace(task=result.task._replace(windows=windows))
         return self.suite.evaluate(result) | (more(result) if more else {}) | cost
@@ -154,25 +137,17 @@ class Bench:
         seed: int,
         data: EditData | None = None,
         settings: Mapping[str, Any] | None = None,
-    ) -> Edited:
+    ) -> Timed:
         """One edit of a task; arguments as those of :meth:`run`."""
         config = self.configs[method].copy()
         config.seed = seed
         for key, value in (settings or {}).items():
             OmegaConf.update(config, key, value)
-        data = instantiate(config.data) if data is None else data
         prior = self._prior(config.prior)
         before, start = prior.samples_evaluated, time.perf_counter()
-        module = module_of(config, data, prior, instantiate(config.modality))
-        trainer = quiet_trainer(all_steps(config), enable_checkpointing=False)
-        trainer.fit(module, data)
-        images = module.export()
-        cost = {
-            "seconds": time.perf_counter() - start,
-            "samples": float(prior.samples_evaluated - before),
-        }
-        task = data.task._replace(windows=data.windows)
-        return Edited(module, data, Artefact(data.restore(images), task), cost)
+        done = csd_lab.edit(config, data, prior, **QUIET)
+        seconds, samples = time.perf_counter() - start, prior.samples_evaluated - before
+        return Timed(done, {"seconds": seconds, "samples": float(samples)})
 
     def _prior(self, config: DictConfig) -> Prior:
         """The prior of this config, which methods share."""

@@ -6,9 +6,10 @@ from hydra.utils import instantiate
 
 from csd_lab.build import reconstruction_of
 from csd_lab.callbacks import LastCheckpoint
+from csd_lab.composition import composed
 from csd_lab.run_folder import RunFolder
 
-from .bench import composed, quiet_trainer
+from .bench import quiet_trainer
 
 
 def reconstructed(seed: int, folder: Path) -> Path:

@@ -118,3 +118,9 @@ def test_a_capture_that_is_none(tmp_path):
     data = CaptureFolder(tmp_path, "x")
     with pytest.raises(MediaError, match="is no capture"):
         _ = data.task
+
+
+def test_with_many_answers_the_caption_of_a_scene_is_the_first_ones_as_of_a_clip():
+    scene = WorldScene(SEED, "change the sky", count=2, held_out=1, size=16).task
+    assert len(scene.target_captions) > 1
+    assert scene.target_caption == scene.target_captions[0] != scene.source_caption

@@ -284,6 +284,22 @@ def test_a_reconstruction_of_fewer_views_is_the_same_scene(tmp_path):
     assert torch.equal(module.source_scene.field.density(points), made.scene.field.density(points))
 
 
+@pytest.mark.parametrize("change", [{"centre": 5.0}, {"scale": 3.0}])
+def test_a_reconstruction_of_another_capture_is_refused(tmp_path, change):
+    made = run(tmp_path / "made", "experiment=reconstruct", *RECONSTRUCTION, "trainer.max_steps=1")
+    saved = torch.load(RunFolder(tmp_path / "made").checkpoint, weights_only=True)
+    for name, by in change.items():
+        key = next(key for key in saved["state_dict"] if key.endswith(f"field.{name}"))
+        saved["state_dict"][key] = saved["state_dict"][key] * by + by
+    torch.save(saved, RunFolder(tmp_path / "made").checkpoint)
+    assert made.trainer.global_step == 1
+    taken = f"modality.recipe.reconstruction={tmp_path / 'made'}"
+    _, module, trainer = built(tmp_path / "edit", *IMAGES, taken)
+    module.trainer = trainer
+    with pytest.raises(ValueError, match="holds the scene of another capture"):
+        module.setup("fit")
+
+
 def test_nothing_is_asked_of_a_reconstruction(tmp_path):
     with pytest.raises(ValueError, match="prompt must not be given to modality=reconstruction"):
         built(tmp_path, "experiment=reconstruct", *RECONSTRUCTION, "data.instruction=make it sepia")

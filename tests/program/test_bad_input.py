@@ -1,11 +1,15 @@
 """Bad input: one line that says what is wrong, a non-zero exit, and no network loaded."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+from csd_lab.composition import composed
+from csd_lab.settings import unused
 
 PANORAMA = ("data=world_panorama",)
 SCENE = ("data=world_scene", "prompt=make it sepia")
@@ -253,6 +257,35 @@ def test_a_kernel_that_a_method_has_not_is_told(csd_lab):
     outcome = csd_lab(*LIGHT, "method=sds", "kernel=imq")
     assert outcome.code == 0
     assert "kernel changes nothing: method=sds has no kernel" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("method=dds", "distance=lpips"), "distance changes nothing: method=dds has no distance"),
+        (("field.resolution=8",), "field.resolution changes nothing: modality=video has no field"),
+        (("kernel.bandwidth.scale=3", "method=csd"), ""),
+        (("guidance.text=3", "sampler=ddim"), "sampler changes nothing: method=csd_edit_best has"),
+        (("data=world_scene", "experiment=reconstruct", "method=dds"), "method changes nothing"),
+        (("data=world_scene", "method=dds", "modality.updates.fit=3"), "modality.updates.fit ch"),
+        (("data=world_scene", "field.resolution=8", "method=in2n", "modality.updates.fit=3"), ""),
+    ],
+)
+def test_settings_that_nothing_of_a_run_refers_to_are_told(overrides, told):
+    config = composed(*overrides)
+    assert unused(config, overrides).startswith(told)
+    assert bool(unused(config, overrides)) is bool(told)
+
+
+def test_a_fault_of_a_new_part_is_no_wrong_input_and_its_log_is_kept(csd_lab, tmp_path):
+    (tmp_path / "faulty.py").write_text("def kernel(**_):\n    return {}['lost']\n")
+    (tmp_path / "configs" / "kernel").mkdir(parents=True)
+    (tmp_path / "configs" / "kernel" / "faulty.yaml").write_text("_target_: faulty.kernel\n")
+    outcome = csd_lab(*LIGHT, "method=csd", "kernel=faulty", "hydra.run.dir=run")
+    assert outcome.code == 1
+    assert re.search(r"failed: KeyError: 'lost' \(details: .*run\.log\)$", outcome.err.strip())
+    assert "in kernel" in (tmp_path / "run" / "run.log").read_text()
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
 
 def test_a_learning_rate_that_the_optimizer_does_not_take_is_told(csd_lab):

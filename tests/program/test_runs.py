@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from processes import start
 
 from csd_lab.data import read_media, write_image
+from csd_lab.launch import find_sources
 from csd_lab.report import plot_scalars
 from csd_lab.run_folder import RunFolder
 
@@ -164,6 +166,28 @@ def test_a_sampler_that_remembers_is_checkpointed_at_every_step_and_keeps_its_st
     longer = csd_lab("resume=run", "trainer.max_steps=5")
     assert longer.code == 2
     assert "trainer.max_steps must stay as it was, 3" in longer.err
+
+
+def test_files_that_a_run_names_are_found_from_elsewhere(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "embedded").mkdir()
+    (tmp_path / "mask.png").touch()
+    config = OmegaConf.create(
+        {
+            "started_in": str(tmp_path),
+            "data": {"path": "clip.mp4", "target": None},
+            "prior": {"path": "model"},
+            "text": {"path": "embedded"},
+            "regions": [{"prompt": "model", "mask": "mask.png"}],
+            "modality": {"recipe": {"reconstruction": str(tmp_path / "run")}},
+        }
+    )
+    find_sources(config)
+    assert config.prior.path == str(tmp_path / "model")
+    assert config.regions[0] == {"prompt": "model", "mask": str(tmp_path / "mask.png")}
+    assert config.data.path == "clip.mp4"  # which is not there: told where it is looked for
+    assert config.text.path == "embedded"  # the package's own
+    assert config.modality.recipe.reconstruction == str(tmp_path / "run")
 
 
 def test_a_run_goes_on_with_its_own_clip_wherever_that_is_asked_for(csd_lab, tmp_path, monkeypatch):

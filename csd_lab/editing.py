@@ -1,0 +1,82 @@
+"""Edits from Python, which leave no run's folder: a config in, edited frames out.
+
+::
+
+    config = csd_lab.compose("data.path=clip.mp4", "prompt=make it sepia", "method=dds")
+    frames = csd_lab.edit(config).result.edited  # (F, 3, H, W), in [0, 1]
+"""
+
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from csd_lab.build import module_for
+from csd_lab.callbacks.result import measurable
+from csd_lab.cli import find_own_parts, prepare
+from csd_lab.composition import composed
+from csd_lab.data import EditData
+from csd_lab.particles import EditModule
+from csd_lab.priors import Prior
+from csd_lab.settings import all_steps, check
+from csd_lab.types import Artefact
+
+
+class Edit(NamedTuple):
+    """An edit.
+
+    Attributes:
+        result: edited frames at the source's size, and the task that they answer.
+        module: as it ended: particles, or a scene.
+        data: what was edited.
+    """
+
+    result: Artefact
+    module: EditModule
+    data: EditData
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config that ``csd-lab`` runs with these overrides.
+
+    Args:
+        *overrides: as they would be typed, such as ``prompt=make it sepia``.
+
+    Returns:
+        The config, and its ``choices`` of parts by group.
+
+    Raises:
+        ValueError: if an argument is no override, or a choice cannot be made.
+        HydraException: if there is no such part or setting.
+    """
+    find_own_parts()
+    return composed(*prepare(list(overrides)))
+
+
+def edit(
+    config: DictConfig, data: EditData | None = None, prior: Prior | None = None, **trainer: Any
+) -> Edit:
+    """Edit what a config says, by all of its steps, in this process.
+
+    Args:
+        config: as :func:`compose` gives it.
+        data: the task; None: the config's.
+        prior: to be used for several edits, where the trainer computes; None: the config's.
+        **trainer: of :class:`pytorch_lightning.Trainer`, in the place of the config's, such as
+            ``enable_progress_bar=False``. Callbacks and loggers of the config are left out.
+
+    Returns:
+        The edit, which metrics can be given: ``suite.evaluate(edit.result)``.
+
+    Raises:
+        ValueError: if any part refuses its settings or its input.
+    """
+    check(config)
+    pl.seed_everything(config.seed, verbose=False)
+    data = instantiate(config.data) if data is None else data
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False} | trainer
+    runner: pl.Trainer = instantiate(config.trainer, max_steps=all_steps(config), **options)
+    module = module_for(config, data, runner, prior)
+    runner.fit(module, data)
+    return Edit(measurable(runner, module), module, data)
