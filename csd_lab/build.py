@@ -5,7 +5,7 @@ Parts are built cheapest first, so that wrong input is told before a network is 
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -20,12 +20,10 @@ from csd_lab.distill import Distiller, Sampler
 from csd_lab.particles import (
     CanvasParticles,
     EditModule,
-    LatentParticles,
     ParticleModule,
     Reconstruction,
     TextTo3D,
     check_route,
-    scene_module,
 )
 from csd_lab.particles.base import check_clipping, check_unit_step
 from csd_lab.particles.module import check_trainer
@@ -92,7 +90,7 @@ def module_for(
         make.keywords["recipe"].rehearse()
     if make.func is Reconstruction:
         check_nothing_to_do(data.task)
-        return reconstruction_of(data, make)
+        return make(**data.inputs)
     if make.func is TextTo3D:
         check_distils(make.keywords["distiller"])
         check_regularisers(make.keywords["regularisers"])
@@ -132,12 +130,6 @@ def prior_of(config: DictConfig, device: torch.device) -> Prior:
     return prior
 
 
-def reconstruction_of(data: EditData, make: partial[Reconstruction]) -> Reconstruction:
-    """What fits a scene to a capture."""
-    assert isinstance(data, SceneData)  # check_together has seen to it
-    return make(views=data.followed, shown=data.shown)
-
-
 def module_of(
     config: DictConfig, data: EditData, prior: Prior, make: partial[ParticleModule]
 ) -> ParticleModule:
@@ -152,78 +144,42 @@ def module_of(
     Raises:
         ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
     """
-    if isinstance(data, TextScene):
-        data.fit_to(prior.size_multiple)
-        about = {"scene": data.scene(), "views": data.views, "shown": data.shown}
-        return make(**about, prompt=data.prompt, prior=prior)
-    if not isinstance(data, SceneData):
-        return particles_of(config, data, prior, cast(partial[LatentParticles], make))
     data.fit_to(prior.size_multiple)
-    module = make(
-        views=data.followed,
-        shown=data.shown,
-        prompt=prompt_for(prior, data.task),
-        source_prompt=source_prompt_for(prior, data.task, make),
-        prior=prior,
-    )
-    data.hold(module.steps_per_batch)
-    return module
-
-
-def particles_of(
-    config: DictConfig, data: EditData, prior: Prior, make: partial[LatentParticles]
-) -> LatentParticles:
-    """The particles of a clip or an image, whose data then give batches of them.
-
-    Args:
-        config: of the run.
-        data: the task.
-        prior: of the run.
-        make: what ``config.modality`` is instantiated as.
-
-    Raises:
-        ValueError: if the modality refuses its settings, or the task lacks what the prior reads.
-    """
-    data.fit_to(prior.size_multiple)
-    canvas = make.func is CanvasParticles
-    module: LatentParticles = make(
-        frames=data.frames,
-        prompt=prompts_for(config, prior, data.task),
-        source_prompt=source_prompt_for(prior, data.task, make),
-        wrap=data.wrap,
-        steps_per_prompt=config.trainer.max_steps,
-        prior=prior,
-        **({"visible": data.fit.visible} if canvas else {}),
-    )
-    if isinstance(module, CanvasParticles) and isinstance(data, CanvasData):
+    module = make(**data.inputs, **texts_of(config, data, prior, make), prior=prior)
+    if isinstance(data, SceneData):
+        data.hold(module.steps_per_batch)
+    if isinstance(data, CanvasData) and isinstance(module, CanvasParticles):
         data.lay_windows(module.grid, prior.latent_scale)
     return module
 
 
+def texts_of(
+    config: DictConfig, data: EditData, prior: Prior, make: partial[Any]
+) -> dict[str, Any]:
+    """What a module is told in words, but for what its data tell it.
+
+    Raises:
+        ValueError: if the task lacks what the prior reads.
+    """
+    if isinstance(data, TextScene):
+        return {}
+    prompt = prompts_for(config, prior, data.task)
+    told = {"prompt": prompt, "source_prompt": source_prompt_for(prior, data.task, make)}
+    if isinstance(prompt, str):
+        return told
+    return {**told, "steps_per_prompt": config.trainer.max_steps}
+
+
 def check_together(make: partial[EditModule], data: EditData) -> None:
-    """Check that a modality is one of what the data hold.
+    """Check that a modality takes what the data hold.
 
     Raises:
         ValueError: if windows are to be laid over a clip, or a scene is to be made of one.
     """
-    if make.func is scene_module:
+    if "route" in make.keywords:
         check_route(make.keywords["route"])
-    if (make.func is TextTo3D) is not isinstance(data, TextScene):
-        raise ValueError(
-            "modality must be text_to_3d for a text alone, and for nothing else: it comes with "
-            "data=text, and with all that suits it by experiment=text_to_3d."
-        )
-    wants_scene = make.func in (Reconstruction, scene_module)
-    if wants_scene is not isinstance(data, SceneData):
-        raise ValueError(
-            "modality must be scene or reconstruction for a capture, and for nothing else; views "
-            "of a scene come with data=capture or data=world_scene."
-        )
-    if make.func is CanvasParticles and not isinstance(data, CanvasData):
-        raise ValueError(
-            "modality must be video for a clip, whose frames are the particles; windows are for "
-            "one image: data=image or data=world_panorama."
-        )
+    if getattr(make.func, "takes", None) != data.kind:
+        raise ValueError(f"modality must be {data.suited}.")
 
 
 def check_canvas(config: DictConfig, make: partial[EditModule], data: EditData) -> None:

@@ -4,9 +4,12 @@ Axes: N particles in a step; C x h x w a latent; H x W an image in pixels; F fra
 A right answers of an edit instruction.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+Kind = Literal["clip", "image", "views", "text"]
+"""What data hold, and a modality takes: frames of a clip, one image, posed views, or a text."""
 
 Text = str | tuple[str, ...]
 """A prompt: one string for all particles, or a tuple with one string a particle."""

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import final
+from typing import Any, ClassVar, final
 
 import pytorch_lightning as pl
 from torch import Tensor
@@ -14,15 +14,15 @@ from csd_lab.checks import check_switch, check_whole
 from csd_lab.data.checks import check_batch_size
 from csd_lab.data.fit import Detail, Fit, Side
 from csd_lab.data.opacity import Opacity
-from csd_lab.types import EditTask, Windows
+from csd_lab.types import EditTask, Kind, Windows
 
 
 class EditData(pl.LightningDataModule, ABC):
     """A task, its frames as a prior takes them, and batches of particle ids for its steps.
 
-    A subclass supplies :meth:`read` and :meth:`batches`, and looks at what it was given in its
-    constructor as far as that is cheap, so that wrong input is told before anything heavy is
-    loaded.
+    A subclass supplies :meth:`read`, :attr:`inputs` and :meth:`batches`, and looks at what it was
+    given in its constructor as far as that is cheap, so that wrong input is told before anything
+    heavy is loaded.
 
     Args:
         batch_size: particles a step; None: all.
@@ -33,9 +33,14 @@ class EditData(pl.LightningDataModule, ABC):
         wrap: the frames are rings; see there too.
 
     Attributes:
+        kind: what it holds, which a modality must take.
+        suited: the modalities that do, for who chose another one.
         windows: where the windows of one large image lie, in the user's pixels; None: nowhere.
         opacity: of the source, once the task is read; None: opaque.
     """
+
+    kind: ClassVar[Kind]
+    suited: ClassVar[str]
 
     def __init__(
         self,
@@ -63,6 +68,15 @@ class EditData(pl.LightningDataModule, ABC):
     @abstractmethod
     def read(self) -> EditTask:
         """Make the task; its frames have the size that the user gave."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, Any]:
+        """What a module is made from, beside prompts and the prior: arguments of its constructor.
+
+        Raises:
+            ValueError: if the frames cannot be fitted.
+        """
 
     @abstractmethod
     def batches(self, start: Callable[[], int]) -> IterableDataset[Tensor]:

@@ -8,7 +8,7 @@ one the whole image is the one particle. Other prompts may hold in some regions 
 from abc import ABC
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 from PIL import ImageColor
@@ -36,7 +36,15 @@ WIDEST = 16
 class CanvasData(EditData, ABC):
     """One image of any size, whose windows are the particles; ``batch_size`` counts windows."""
 
+    kind = "image"
+    suited = "image or panorama for one image, whose windows are the particles"
     _grid: WindowGrid | None = None
+
+    @final
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The image, (1, 3, h, w), whether it is a ring, and the shares that are the user's."""
+        return {"frames": self.frames, "wrap": self.wrap, "visible": self.fit.visible}
 
     @final
     def lay_windows(self, grid: WindowGrid, scale: int) -> None:

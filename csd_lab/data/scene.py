@@ -36,6 +36,9 @@ class SceneData(EditData, ABC):
         **options: see :class:`EditData`.
     """
 
+    kind = "views"
+    suited = "scene or reconstruction for a capture, whose views a scene is to show"
+
     def __init__(self, views: int | None = None, **options: Any) -> None:
         super().__init__(batch_size=views, **options)
         self._hold = 1
@@ -54,6 +57,12 @@ class SceneData(EditData, ABC):
             ValueError: if they are too many to be held in memory.
         """
         return self._chosen(~self.capture.held_out)
+
+    @final
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The views that are followed, and the cameras of those that are shown."""
+        return {"views": self.followed, "shown": self.shown}
 
     @final
     @property

@@ -1,7 +1,7 @@
 """A text alone: a scene is to be made that shows it."""
 
 from collections.abc import Callable
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -37,6 +37,12 @@ class TextScene(EditData):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    kind = "text"
+    suited = (
+        "text_to_3d for a text alone: it comes with data=text, and with all that suits it by "
+        "experiment=text_to_3d"
+    )
 
     def __init__(
         self,
@@ -77,6 +83,12 @@ class TextScene(EditData):
         scene = self._scene(self._bounds)
         grid_of(scene).fill(self._start, self._start.grey)
         return scene
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """An empty scene, its cameras, those of the views that are shown, and the text."""
+        about = {"scene": self.scene(), "views": self.views, "shown": self.shown}
+        return {**about, "prompt": self.prompt}
 
     @property
     def shown(self) -> Cameras:

@@ -3,7 +3,7 @@
 from abc import ABC
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -20,6 +20,18 @@ from csd_lab.types import EditTask
 
 class ClipData(EditData, ABC):
     """A clip, whose frames are the particles."""
+
+    kind = "clip"
+    suited = (
+        "video for a clip, whose frames are the particles; windows are for one image (data=image), "
+        "scenes for posed views (data=capture) or a text (data=text)"
+    )
+
+    @final
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """Frames, (F, 3, h, w)."""
+        return {"frames": self.frames, "wrap": self.wrap}
 
     @final
     def batches(self, start: Callable[[], int]) -> IterableDataset[Tensor]:

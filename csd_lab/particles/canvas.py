@@ -80,6 +80,7 @@ class CanvasParticles(LatentParticles):
             of a method that samples are to shift.
     """
 
+    takes = "image"
     masks: Tensor | None
 
     def __init__(

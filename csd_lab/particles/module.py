@@ -5,7 +5,7 @@ Of a scene it gives the scene, too.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import pytorch_lightning as pl
 import torch
@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from csd_lab.fields import Cameras, PosedViews, Scene
 from csd_lab.particles.recipe import bar
+from csd_lab.types import Kind
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
 PREVIEWED = 8
@@ -60,10 +61,13 @@ class EditModule(pl.LightningModule, ABC):
     """Something whose present result can be looked at, beside what it was made from.
 
     Attributes:
+        takes: the kind of data that it is made from; their ``inputs`` are arguments of its
+            constructor.
         steps_per_batch: for how many steps running it wants the same batch of particle ids.
         called: what readers are told that the task's frames and the result are.
     """
 
+    takes: ClassVar[Kind]
     steps_per_batch: int = 1
     called: tuple[str, str] = ("source", "edited together")
 

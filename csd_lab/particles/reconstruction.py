@@ -25,6 +25,7 @@ class Reconstruction(EditModule, OfScene):
         scheduler: makes the learning-rate schedule, stepped once a step; None: constant.
     """
 
+    takes = "views"
     images: Tensor
     called = ("captured", "reconstructed")
 

@@ -44,6 +44,7 @@ class SceneModule(ParticleModule, OfScene, ABC):
         original: images of the capture, (V, 3, H, W), in [0, 1].
     """
 
+    takes = "views"
     original: Tensor
     source_latents: Tensor
     condition: Tensor | None

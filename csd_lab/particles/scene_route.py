@@ -30,6 +30,9 @@ def scene_module(
     return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
 
 
+scene_module.takes = SceneModule.takes  # type: ignore[attr-defined]  # as of a modality's class
+
+
 def check_moves_scenes(distiller: Distiller) -> None:
     """Raises ValueError for a method that samples: it has no gradient to move a scene by."""
     if isinstance(distiller, Sampler):

@@ -150,6 +150,7 @@ class TextTo3D(ParticleModule, OfScene):
         ValueError: an argument is not allowed, or the prior or the method is of another kind.
     """
 
+    takes = "text"
     called = ("at first", "made")
 
     def __init__(

@@ -14,6 +14,8 @@ from csd_lab.particles.module import PREVIEWED, Glance, names_of, some_of
 class VideoParticles(LatentParticles):
     """Edits the frames of a clip as one set of particles (Kim et al. 2023, section 4.2)."""
 
+    takes = "clip"
+
     @torch.no_grad()
     def under_way(self) -> Glance | None:
         """Some of the frames, of the prior's size, where there are more than a preview shows."""

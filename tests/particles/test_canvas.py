@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small_fits import fit
 
-from csd_lab.build import particles_of
+from csd_lab.build import module_of
 from csd_lab.canvas import Box, Mask, PromptedRegion, Strip
 from csd_lab.data import ImageFile, write_image
 from csd_lab.distill import (
@@ -304,7 +304,7 @@ def test_what_is_kept_of_an_extended_image_is_what_no_region_covers(tmp_path):
         keep=True,
     )
     config = {"regions": [{}], "prompt": None, "trainer": {"max_steps": 3}}
-    module = particles_of(OmegaConf.create(config), data, prior, make)
+    module = module_of(OmegaConf.create(config), data, prior, make)
     expected = torch.tensor([0.0] * 10 + [1.0] * 14)
     torch.testing.assert_close(module.masks[0], expected.expand(8, -1))
     moved = (data.restore(fitted(module, 3).export()) - data.task.source)[0].abs()

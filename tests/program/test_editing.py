@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from hydra.errors import HydraException
+from hydra.utils import instantiate
 
 import csd_lab
 from csd_lab.data import VideoFile, write_image
@@ -27,8 +28,10 @@ def test_an_edit_from_python_is_that_of_the_program(program, tmp_path):
     saved = torch.load(RunFolder(tmp_path / "run").checkpoint, weights_only=True)["state_dict"]
     assert torch.equal(done.module.latents, saved["latents"])
     figures = json.loads(RunFolder(tmp_path / "run").results.read_text())["metrics"]
-    error = (done.result.edited - done.result.task.targets[0]).square().mean((1, 2, 3))
-    assert figures["psnr_target"] == pytest.approx(float((-10 * error.log10()).mean()), abs=1e-4)
+    suite = instantiate(csd_lab.compose(*LIGHT, "metrics=pixels").metrics)
+    measured = suite.evaluate(done.result)
+    assert {name: measured[name] for name in figures} == pytest.approx(figures)
+    assert "psnr_answer" in figures
 
 
 def test_own_media_and_text_with_commas_are_given_as_they_are_typed(tmp_path, monkeypatch):
@@ -50,6 +53,50 @@ def test_data_and_prior_can_be_given():
     again = csd_lab.edit(config, first.data, first.module.prior, **QUIET)
     assert again.module.prior is first.module.prior
     assert torch.equal(again.result.edited, first.result.edited)
+
+
+MODALITY = '''
+from typing import final
+
+import torch
+
+from csd_lab.distill import particle_noise
+from csd_lab.particles import LatentParticles
+
+
+@final
+class Halves(LatentParticles):
+    """The left and the right half of every frame are particles."""
+
+    takes = "clip"
+
+    def parts(self, images, ids):
+        return torch.cat(images.chunk(2, dim=3))[ids]
+
+    def texts(self, ids):
+        return self.prompt
+
+    def whole(self, parts, ids):
+        return torch.cat(parts[ids.argsort()].chunk(2), dim=3)
+
+    def starting_noise(self):
+        ids = torch.arange(len(self.latents))
+        return particle_noise(self.seed, 0, ids, tuple(self.latents.shape[1:]), self.noise)
+'''
+
+
+def test_a_new_modality_is_one_python_file_and_one_yaml(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "halves.py").write_text(MODALITY)
+    (tmp_path / "configs" / "modality").mkdir(parents=True)
+    config = "defaults: [video, _self_]\n_target_: halves.Halves\n"
+    (tmp_path / "configs" / "modality" / "halves.yaml").write_text(config)
+    config = csd_lab.compose("modality=halves", "data.frames=2", "trainer.max_steps=2")
+    done = csd_lab.edit(config, **QUIET)
+    assert done.result.edited.shape == (2, 3, 64, 64)
+    assert not torch.equal(done.result.edited, done.result.task.source)
+    with pytest.raises(ValueError, match="modality must be image or panorama for one image"):
+        csd_lab.edit(csd_lab.compose("data=world_panorama", "modality=halves"))
 
 
 def test_what_the_program_refuses_is_refused():
