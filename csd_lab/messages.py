@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from csd_lab.composition import composed, config_folder
+from csd_lab.text import on_one_line, said_by
 
 WRONG_INPUT = (
     *(HydraException, OmegaConfBaseException, yaml.YAMLError),
@@ -80,19 +81,16 @@ def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
         if match := re.search(r"full_key: (\S+)\s*$", str(error)):
             where = setting(match[1])
         error = error.__cause__
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    text = str(error) or type(error).__name__
     if fault:
-        name = type(error).__name__
-        return f"{where or 'A part'} failed: {name}: {' '.join(text.split())}".removesuffix(
-            f": {name}"
-        )
+        return f"{where or 'A part'} failed: {type(error).__name__}: {on_one_line(error)}"
+    if isinstance(error, OSError):
+        return said_by(error)
+    text = str(error) or type(error).__name__
     return (
         of_grammar(text)
         or of_choices(text)
         or of_settings(text, typed)
-        or placed(" ".join(text.split()), where)
+        or placed(on_one_line(text), where)
     )
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final, get_args
+from typing import Any, NamedTuple, final, get_args
 
 import torch
 from torch import Tensor
@@ -33,8 +33,23 @@ from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning, Text
 
 
+class Followed(NamedTuple):
+    """Where a step leads.
+
+    Attributes:
+        particles: after it, (N, C, h, w).
+        scalars: diagnostics by name, each ().
+    """
+
+    particles: Tensor
+    scalars: dict[str, Tensor]
+
+
 class ScheduledSampler(Sampler, ABC):
     """Guided noise estimates, and a scheduler's steps along them.
+
+    A subclass says by :meth:`check` what it needs. It may begin otherwise (``start``), ask the
+    network otherwise (:meth:`estimate`), or go elsewhere than the scheduler (:meth:`follow`).
 
     Args:
         guidance: combines the prior's predictions.
@@ -132,13 +147,24 @@ class ScheduledSampler(Sampler, ABC):
         request = Request(x_t, self.guidance.coefficients(*texts), conditioning.image)
         return guided_noise(prior, t, [request])[0]
 
+    @final
     @torch.no_grad()
     def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
-        """What separates the particles from where the scheduler's step leads."""
+        """What separates the particles from where the method's step leads."""
         x = residual.x_t.detach()  # schedulers remember what they are given
-        gradient = x - self.advance(residual.delta, t, x)
+        after, scalars = self.follow(residual._replace(x_t=x), t)
         self.taken += 1
-        return Distillation(gradient, {"gradient_norm": mean_norm(gradient)}, None)
+        gradient = x - after
+        return Distillation(gradient, {"gradient_norm": mean_norm(gradient), **scalars}, None)
+
+    def follow(self, residual: Residual, t: Tensor) -> Followed:
+        """Where a step leads: where the scheduler's does, unless a subclass adds to it.
+
+        Args:
+            residual: of all particles.
+            t: timestep of the step, ().
+        """
+        return Followed(self.advance(residual.delta, t, residual.x_t), {})
 
     @final
     def advance(self, estimate: Tensor, t: Tensor, x: Tensor) -> Tensor:
@@ -170,6 +196,15 @@ class ScheduledSampler(Sampler, ABC):
             )
         self.taken = state["taken"]
         put_state(self.scheduler, state["scheduler"])
+
+
+def check_takes_image(prior: Prior) -> None:
+    """Raises ValueError if a prior takes no image condition."""
+    if not prior.takes_image:
+        raise ValueError(
+            f"prior must take an image condition; {type(prior).__name__} does not: use an "
+            "Instruct-Pix2Pix prior"
+        )
 
 
 def check_deterministic(sampler: ScheduledSampler) -> None:

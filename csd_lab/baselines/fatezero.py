@@ -36,11 +36,11 @@ from csd_lab.baselines.attention import (
     fine_limit,
     hooked,
 )
+from csd_lab.baselines.base import Followed
 from csd_lab.baselines.inversion import InvertingSampler, KeepMaps, MapCache, invert, map_shapes
 from csd_lab.baselines.masks import attended, mask_of, mask_places
 from csd_lab.baselines.schedulers import SchedulerFactory
-from csd_lab.distill import Distillation, Guidance, NoisePredictor, NoiseSchedule, Residual
-from csd_lab.distill.distillers import mean_norm
+from csd_lab.distill import Guidance, NoisePredictor, Residual
 from csd_lab.types import Conditioning
 
 BLENDED = (0.2, 0.8)
@@ -160,18 +160,15 @@ class FateZero(InvertingSampler):
         maps = {place: self.maps.get(step, place).to(like.device) for place in self._looked_at}
         return mask_of(attended(maps, self._plan.source_words, size), self.edit.threshold, size)
 
-    @torch.no_grad()
-    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
-        """What separates the particles from where DDIM's step leads, with its blend of latents."""
+    def follow(self, residual: Residual, t: Tensor) -> Followed:
+        """Where DDIM's step leads, with its blend of latents."""
         x = residual.x_t
         after = self.advance(residual.delta, t, x)
         if self._blends(self.taken):
             mask = self._changeable(x)[self._order.argsort()]
             kept = self._source[self.steps - 1 - self.taken]
             after = kept + mask * (after - kept)
-        self.taken += 1
-        gradient = x - after
-        return Distillation(gradient, {"gradient_norm": mean_norm(gradient)}, None)
+        return Followed(after, {})
 
 
 @final

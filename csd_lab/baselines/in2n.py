@@ -15,7 +15,7 @@ from typing import Any, ClassVar, final
 from diffusers import DDIMScheduler
 from torch import Tensor
 
-from csd_lab.baselines.base import ScheduledSampler
+from csd_lab.baselines.base import ScheduledSampler, check_takes_image
 from csd_lab.checks import is_finite
 from csd_lab.distill import Need
 from csd_lab.priors.base import Prior
@@ -49,11 +49,7 @@ class InstructNerf2Nerf(ScheduledSampler):
 
     def check(self, prior: Prior) -> None:
         """Raises ValueError if the prior takes no image condition, or the scheduler is not DDIM."""
-        if not prior.takes_image:
-            raise ValueError(
-                f"prior must take an image condition; {type(prior).__name__} does not: use an "
-                "Instruct-Pix2Pix prior"
-            )
+        check_takes_image(prior)
         if not isinstance(self.scheduler, DDIMScheduler):
             raise ValueError(
                 "sampler must be ddim for InstructNerf2Nerf, which begins between the ends, got "

@@ -10,7 +10,7 @@ noise that they start from, if it is shared.
 
 from typing import final
 
-from csd_lab.baselines.base import ScheduledSampler
+from csd_lab.baselines.base import ScheduledSampler, check_takes_image
 from csd_lab.priors.base import Prior
 
 
@@ -25,8 +25,4 @@ class InstructPix2Pix(ScheduledSampler):
 
     def check(self, prior: Prior) -> None:
         """Raises ValueError if the prior takes no image condition."""
-        if not prior.takes_image:
-            raise ValueError(
-                f"prior must take an image condition; {type(prior).__name__} does not: use an "
-                "Instruct-Pix2Pix prior"
-            )
+        check_takes_image(prior)

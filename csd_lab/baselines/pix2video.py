@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from csd_lab.baselines.attention import Section, SharedKeys, hooked
+from csd_lab.baselines.base import Followed
 from csd_lab.baselines.inversion import InvertingSampler, invert
 from csd_lab.baselines.schedulers import SchedulerFactory
 from csd_lab.checks import check_finite, check_share
-from csd_lab.distill import Distillation, Guidance, NoisePredictor, NoiseSchedule, Residual
-from csd_lab.distill.distillers import mean_norm
+from csd_lab.distill import Guidance, NoisePredictor, Residual
 from csd_lab.types import Conditioning
 
 DECODER: tuple[Section, ...] = ("up",)
@@ -81,15 +81,12 @@ class Pix2Video(InvertingSampler):
             noise = self.ask(prior, [x_t] * count, list(branches), t)
         return self.combined(branches, noise)
 
-    @torch.no_grad()
-    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
-        """What separates the particles from where DDIM's step and the pull lead."""
-        x, clean = residual.x_t, residual.x_0
-        after = self.advance(residual.delta, t, x)
+    def follow(self, residual: Residual, t: Tensor) -> Followed:
+        """Where DDIM's step and the pull lead."""
+        clean = residual.x_0
+        after = self.advance(residual.delta, t, residual.x_t)
         if not self.reached(self.pull_until):
             # the first frame has no frame before it, and is its own
             before = torch.cat([clean[:1], clean[:-1]])
             after = after - self.pull * (clean - before)
-        self.taken += 1
-        gradient = x - after
-        return Distillation(gradient, {"gradient_norm": mean_norm(gradient)}, None)
+        return Followed(after, {})

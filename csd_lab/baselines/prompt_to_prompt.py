@@ -31,12 +31,12 @@ from torch import Tensor
 
 from csd_lab.baselines.alignment import AttentionEdit, Plan
 from csd_lab.baselines.attention import MapHook, Place, attentions, coarse_limit, hooked
+from csd_lab.baselines.base import Followed
 from csd_lab.baselines.inversion import InvertingSampler, captions, invert
 from csd_lab.baselines.masks import attended, mask_of, mask_places
 from csd_lab.baselines.schedulers import SchedulerFactory
 from csd_lab.checks import check_share
-from csd_lab.distill import Distillation, Guidance, NoisePredictor, NoiseSchedule, Residual
-from csd_lab.distill.distillers import mean_norm
+from csd_lab.distill import Guidance, NoisePredictor, Residual
 from csd_lab.types import Conditioning
 
 SOURCE, EDIT = 0, 1
@@ -122,15 +122,13 @@ class PromptToPrompt(InvertingSampler):
         )
         self._attention = new if self._attention is None else self._attention + new
 
-    @torch.no_grad()
-    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
-        """What separates the particles from where DDIM's step and the local blend lead."""
-        x = residual.x_t
+    def follow(self, residual: Residual, t: Tensor) -> Followed:
+        """Where DDIM's step and the local blend lead."""
+        x, taken = residual.x_t, self.taken + 1
         after = self.advance(residual.delta, t, x)
-        self.taken += 1
         scalars: dict[str, Tensor] = {}
-        if self._attention is not None and self.reached(self.blend_from):
-            kept = self._source[self.steps - self.taken]
+        if self._attention is not None and self.reached(self.blend_from, taken):
+            kept = self._source[self.steps - taken]
             masks = [
                 mask_of(part, self.edit.threshold, (x.shape[2], x.shape[3]))
                 for part in self._attention
@@ -138,8 +136,7 @@ class PromptToPrompt(InvertingSampler):
             mask = torch.maximum(*masks)
             after = kept + mask * (after - kept)
             scalars["changeable"] = mask.mean()
-        gradient = x - after
-        return Distillation(gradient, {"gradient_norm": mean_norm(gradient), **scalars}, None)
+        return Followed(after, scalars)
 
     def state_dict(self) -> dict[str, Any]:
         """The attention of former steps besides."""

@@ -15,19 +15,16 @@ one canvas of noise keep them in common, and this is MultiDiffusion.
 
 from typing import Any, ClassVar, final
 
-import torch
 from torch import Tensor
 
-from csd_lab.baselines.base import ScheduledSampler, check_deterministic
+from csd_lab.baselines.base import Followed, ScheduledSampler, check_deterministic
 from csd_lab.distill import (
-    Distillation,
     Need,
     NoisePredictor,
     NoiseSchedule,
     Particles,
     Residual,
 )
-from csd_lab.distill.distillers import mean_norm
 from csd_lab.priors.base import Prior
 from csd_lab.types import Conditioning
 
@@ -79,12 +76,10 @@ class SyncTweedies(ScheduledSampler):
         noise = (x_t - schedule.alpha(level) * clean) / schedule.sigma(level)
         return self.advance(noise, t, self._views)
 
-    @torch.no_grad()
-    def combine(self, residual: Residual, schedule: NoiseSchedule, t: Tensor) -> Distillation:  # noqa: ARG002
-        """What separates the particles from the clean latents that their windows predict."""
-        gradient = residual.x_t - residual.x_0
-        self.taken += 1
-        return Distillation(gradient, {"gradient_norm": mean_norm(gradient)}, None)
+    def follow(self, residual: Residual, t: Tensor) -> Followed:
+        """The clean latents that their windows predict."""
+        del t
+        return Followed(residual.x_0, {})
 
     def state_dict(self) -> dict[str, Any]:
         """The windows' latents besides."""

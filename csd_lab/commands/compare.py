@@ -9,19 +9,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from csd_lab.commands.arguments import Parser
 from csd_lab.compare import Comparison, load_runs
 from csd_lab.compare.figures import mean_text
 from csd_lab.compare.page import Media, write_comparison_page
 from csd_lab.compare.statistics import Estimate
 from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
 from csd_lab.files import atomic_path
+from csd_lab.text import said_by
 
 NAME = "comparison"
 COLUMNS = 3
@@ -46,14 +47,6 @@ scenes are independent. Differences to the reference are paired by scene, prompt
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """Tells what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the line and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code."""
     options = _parser().parse_args(arguments)
@@ -62,18 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(0)
     except (ValueError, OSError) as error:
-        print(f"csd-lab-compare: {_one_line(error)}", file=sys.stderr)
+        print(f"csd-lab-compare: {said_by(error)}", file=sys.stderr)
         sys.exit(2)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
-        prog="csd-lab-compare",
-        description="Compare runs: means with 95 % intervals, paired differences, trade-offs, "
-        "curves and clips, on one page without a server, and as tables.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "csd-lab-compare",
+        "csd-lab-compare FOLDER [FOLDER ...] [options]",
+        "Compare runs: means with 95 % intervals, paired differences, trade-offs, curves and clips,"
+        "\non one page without a server, and as tables.",
+        EPILOG,
     )
     parser.add_argument(
         "folders",
@@ -226,12 +218,6 @@ def _title(folders: Sequence[Path]) -> str:
 
 def _command() -> str:
     return shlex.join(["csd-lab-compare", *sys.argv[1:]])
-
-
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 if __name__ == "__main__":

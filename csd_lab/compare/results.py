@@ -17,6 +17,7 @@ import yaml
 
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep import JobFolder, State, Status
+from csd_lab.text import on_one_line
 
 RunState = Literal["done", "running", "waiting", "interrupted", "failed", "unreadable"]
 Value = str | int | float | bool | None
@@ -205,9 +206,12 @@ def _state(
         case State.RUNNING:
             return "running", place
         case State.FAILED:
-            return "failed", f"{_one_line(status.error) or 'see run.log'} ({place})"
+            return "failed", f"{on_one_line(status.error) or 'see run.log'} ({place})"
         case State.INTERRUPTED:
-            return "interrupted", f"{_one_line(status.error) or 'its process has ended'} ({place})"
+            return (
+                "interrupted",
+                f"{on_one_line(status.error) or 'its process has ended'} ({place})",
+            )
 
 
 def _state_without_status(folder: RunFolder, config: Mapping[str, Value]) -> tuple[RunState, str]:
@@ -264,7 +268,3 @@ def _leaf(value: Any) -> Value:
     if value is None or isinstance(value, str | int | float | bool):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _one_line(text: Any) -> str:
-    return " ".join(str(text or "").split())

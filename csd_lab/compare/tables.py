@@ -12,6 +12,7 @@ from typing import NamedTuple
 from csd_lab.compare.comparison import Comparison, Group
 from csd_lab.compare.figures import MINUS, difference_text, mean_text
 from csd_lab.compare.statistics import ENOUGH, Estimate
+from csd_lab.text import on_one_line
 
 ARROWS = {True: "↑", False: "↓", None: ""}
 BETTER = {True: "higher", False: "lower", None: ""}
@@ -103,7 +104,7 @@ def latex(comparison: Comparison) -> str:
     """The same as two booktabs tables, to be put into a ``table`` environment."""
     means, differences = _means(comparison), _differences(comparison)
     labels = max(1, len(comparison.by))
-    comments = [f"% {rule}" for rule in map(_one_line, rules(comparison))]
+    comments = [f"% {rule}" for rule in map(on_one_line, rules(comparison))]
     return "\n".join(
         [
             *comments,
@@ -207,7 +208,7 @@ def _unfinished(comparison: Comparison) -> list[str]:
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|~#&])", r"\\\1", on_one_line(text))
 
 
 def _latex(text: str, best: bool = False) -> str:
@@ -215,9 +216,5 @@ def _latex(text: str, best: bool = False) -> str:
     if re.fullmatch(r"[\d.,+± \[\]" + MINUS + "]+", text):
         figures = text.replace(MINUS, "-").replace("±", r"\pm")
         return f"$\\mathbf{{{figures}}}$" if best else f"${figures}$"
-    escaped = "".join(LATEX.get(letter, letter) for letter in _one_line(text))
+    escaped = "".join(LATEX.get(letter, letter) for letter in on_one_line(text))
     return f"{{}}{escaped}" if escaped[:1] in ("[", "*") else escaped  # else an argument of "\\\\"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -1,0 +1,13 @@
+"""Text for people, on one line."""
+
+
+def on_one_line(text: object) -> str:
+    """Text whose runs of white space, also of several lines, are single spaces."""
+    return " ".join(str(text).split())
+
+
+def said_by(error: BaseException) -> str:
+    """What an error says, on one line: of files, what is wrong with which."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return on_one_line(error) or type(error).__name__
