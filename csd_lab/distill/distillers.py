@@ -60,13 +60,12 @@ class Distillation(NamedTuple):
 
 
 class Distiller(ABC):
-    """Turns particles into gradients, in two phases.
+    """Turns particles into gradients, in three phases. Calling the distiller does all of them.
 
-    ``residual`` evaluates the network: each process for its own particles. ``combine`` is cheap
-    and sees the residuals of all particles. Calling the distiller does both.
-
-    Where what all residuals say together takes a network to be one of the particles, ``pull_back``
-    comes between them: each process again for its own particles, with the residuals of all.
+    ``residual`` evaluates the network: each process for its own particles. ``pull_back``, which
+    few methods have, takes a repulsion of features back to latents, by a product with the Jacobian
+    of what makes them: each process for its own particles, with the residuals of all. ``combine``
+    is cheap, and each process does it for all particles.
 
     A subclass evaluates the network in ``evaluate``, and makes gradients of it in ``combine``.
     """
