@@ -265,7 +265,7 @@ def objectives(config: DictConfig, folder: JobFolder) -> Any:
     figures = json.loads(folder.files.results.read_text(encoding="utf-8"))["metrics"]
     if missing := [name for name in names if figures.get(name) is None]:
         raise JobFailedError(
-            f"sweep.objectives must name metrics of the job, such as {', '.join(figures)}; "
+            f"sweep.objectives must name metrics of the job, such as {', '.join(figures)}, "
             f"got {missing[0]!r}."
         )
     values = tuple(float(figures[name]) for name in names)

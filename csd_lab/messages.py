@@ -3,12 +3,9 @@
 import difflib
 import re
 import shlex
-import traceback
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import hydra
 import yaml
 from hydra.errors import HydraException, InstantiationException
 from omegaconf import OmegaConf
@@ -63,9 +60,8 @@ def is_fault(error: BaseException) -> bool:
     root = error
     while isinstance(root, InstantiationException) and root.__cause__ is not None:
         root = root.__cause__
-    if isinstance(root, TypeError):  # but for arguments that it does not take
-        frames = traceback.extract_tb(root.__traceback__)
-        return bool(frames) and Path(hydra.__file__).parent not in Path(frames[-1].filename).parents
+    if isinstance(root, TypeError):  # but for settings that it does not take
+        return re.search(r"\) (got|missing|takes) .*argument", str(root)) is None
     return not isinstance(root, (*WRONG_INPUT, ImportError))
 
 
@@ -83,7 +79,7 @@ def one_line(error: BaseException, typed: Sequence[str] = ()) -> str:
         error = error.__cause__
     if fault:
         return f"{where or 'A part'} failed: {type(error).__name__}: {on_one_line(error)}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.strerror:
         return said_by(error)
     text = str(error) or type(error).__name__
     return (

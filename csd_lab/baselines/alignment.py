@@ -96,7 +96,7 @@ class CrossEdit:
         for word, factor in (equaliser or {}).items():
             if not (tokens := tokens_of([word], target)):
                 raise ValueError(
-                    f"equaliser must name words of the target caption, {' '.join(target.words)!r}; "
+                    f"equaliser must name words of the target caption, {' '.join(target.words)!r}, "
                     f"got {word!r}"
                 )
             self.factor[list(tokens)] = factor

@@ -191,7 +191,7 @@ class ScheduledSampler(Sampler, ABC):
         """
         if (steps := len(state["scheduler"]["timesteps"])) != self.steps:
             raise ValueError(
-                f"trainer.max_steps must stay as it was, {steps}, for a method that samples; "
+                f"trainer.max_steps must stay as it was, {steps}, for a method that samples, "
                 f"got {self.steps}"
             )
         self.taken = state["taken"]

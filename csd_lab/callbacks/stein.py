@@ -36,7 +36,7 @@ class SteinDiscrepancy(pl.Callback):
         prior = known(pl_module, ParticleModule).prior
         if not isinstance(prior, GaussianMixture):
             raise TypeError(
-                f"the Stein discrepancy needs a prior with an exact score, such as prior=colours; "
+                f"the Stein discrepancy needs a prior with an exact score, such as prior=colours, "
                 f"got {type(prior).__name__}."
             )
 

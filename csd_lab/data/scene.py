@@ -253,7 +253,7 @@ class WorldScene(SceneData):
         super().__init__(views, seed=seed, resolution=size)
         check_whole("scene_seed", scene_seed, 0)
         if instruction is not None:
-            check_text("instruction", instruction)
+            check_text("prompt", instruction)
         check_instruction(instruction or None, world.instructions())
         check_whole("count", count, 2)
         check_whole("held_out", held_out)

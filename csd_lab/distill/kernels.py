@@ -69,7 +69,7 @@ class Kernel(ABC):
         """
         if x.ndim != 2 or x.shape[0] < 1 or not x.is_floating_point():
             raise ValueError(
-                "x must be a floating-point tensor of shape (N, D) with N >= 1; "
+                "x must be a floating-point tensor of shape (N, D) with N >= 1, "
                 f"got {tuple(x.shape)} of {x.dtype}: flatten each particle to a row"
             )
         with full_precision(x):
@@ -110,7 +110,7 @@ class Bandwidth:
         check_positive("scale", self.scale)
         if (self.rule == "fixed") != (self.value is not None):
             raise ValueError(
-                "value must be a number with rule='fixed' and None with the other rules; "
+                "value must be a number with rule='fixed' and None with the other rules, "
                 f"got rule={self.rule!r}, value={self.value!r}"
             )
         if self.value is not None:

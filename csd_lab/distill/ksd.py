@@ -37,7 +37,7 @@ def stein_kernel(x: Tensor, score: Tensor, kernel: Radial) -> Tensor:
     """
     if x.ndim != 2 or x.shape != score.shape:
         raise ValueError(
-            "x and score must both be (N, D); "
+            "x and score must both be (N, D), "
             f"got x of {tuple(x.shape)} and score of {tuple(score.shape)}"
         )
     with full_precision(x):

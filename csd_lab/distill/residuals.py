@@ -254,23 +254,13 @@ class VariationalResidual(ResidualRule):
     def __init__(self, guidance: Guidance, learner: LearnerFactory) -> None:
         super().__init__(guidance)
         self._make = learner
-        self._learner: Learner | None = None
-        self._prior: Any = None
+        self._learners: dict[Any, Learner] = {}
 
     def learner(self, prior: Any) -> Learner:
-        """The predictor that is trained on the particles, made from the first prior it meets.
-
-        Raises:
-            ValueError: if it is another prior than that.
-        """
-        if self._learner is None:
-            self._learner, self._prior = self._make(prior), prior
-        if self._prior is not prior:
-            raise ValueError(
-                "a VariationalResidual must be of one prior, which its learner starts from, got "
-                "another one: make a new residual for it"
-            )
-        return self._learner
+        """The predictor that is trained on the particles of this prior, which it starts from."""
+        if prior not in self._learners:
+            self._learners[prior] = self._make(prior)
+        return self._learners[prior]
 
     def __call__(self, prior: NoisePredictor, particles: Particles) -> Residual:
         """The residual of the particles, by one call of the prior and one of the learner."""

@@ -76,7 +76,7 @@ class Sampler(Distiller, ABC):
     @property
     @abstractmethod
     def done(self) -> bool:
-        """Whether the particles hold clean latents now: after the last step, or after every step."""
+        """Whether the particles hold clean latents: after the last step, or after every step."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

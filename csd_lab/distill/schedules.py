@@ -78,7 +78,7 @@ class VariancePreserving(NoiseSchedule):
         table = alphas_cumprod.detach().to("cpu", torch.float64)
         if table.ndim != 1 or table.numel() == 0 or not bool(((table > 0) & (table <= 1)).all()):
             raise ValueError(
-                "alphas_cumprod must be (T,), T >= 1, with values in (0, 1]; "
+                "alphas_cumprod must be (T,), T >= 1, with values in (0, 1], "
                 f"got shape {tuple(table.shape)} with values {table.flatten()[:3].tolist()} ..."
             )
         self.num_steps = table.numel()
@@ -134,7 +134,7 @@ class TimestepSampler(ABC):
         """Raises ValueError unless all timesteps are within the schedule."""
         if self.high > schedule.num_steps:
             raise ValueError(
-                f"high must be at most the schedule's {schedule.num_steps} steps; "
+                f"high must be at most the schedule's {schedule.num_steps} steps, "
                 f"got {self.high}: lower the timesteps' high"
             )
 
@@ -198,7 +198,7 @@ class AnnealedTimesteps(TimestepSampler):
         check_positive("power", power)
         if not (is_whole(final) and low < final <= high):
             raise ValueError(
-                "final must be a whole number with low < final <= high; "
+                "final must be a whole number with low < final <= high, "
                 f"got final={final} with low={low} and high={high}"
             )
         check_whole("steps", steps)

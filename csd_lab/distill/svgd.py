@@ -58,7 +58,7 @@ def stein_direction(
     check_choice("normalize", normalize, get_args(Normalize))
     if x.shape != score.shape:
         raise ValueError(
-            "score must have the shape of x, one score a particle; "
+            "score must have the shape of x, one score a particle, "
             f"got {tuple(score.shape)} for x of {tuple(x.shape)}"
         )
     return shared_scores(kernel(x), score, normalize)

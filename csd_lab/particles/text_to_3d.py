@@ -108,7 +108,7 @@ class Growth:
         for name, shares in (("sides", self.sides), ("nodes", self.nodes)):
             if len(shares) != len(self.starts) or not all(0 < share <= 1 for share in shares):
                 raise ValueError(
-                    f"{name} must be {len(self.starts)} shares in (0, 1], one for each of starts; "
+                    f"{name} must be {len(self.starts)} shares in (0, 1], one for each of starts, "
                     f"got {list(shares)}"
                 )
 

@@ -112,7 +112,7 @@ class GaussianMixture(Prior):
     ) -> None:
         if means.ndim < 2 or not means.is_floating_point():
             raise ValueError(
-                "means must be a floating-point tensor of shape (K, *shape); "
+                "means must be a floating-point tensor of shape (K, *shape), "
                 f"got {tuple(means.shape)} of {means.dtype}"
             )
         if image_noise is not None:

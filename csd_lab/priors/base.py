@@ -259,7 +259,7 @@ def _check(query: Query, first: Query) -> None:
     n = len(query.x_t)
     if query.x_t.shape[1:] != first.x_t.shape[1:]:
         raise ValueError(
-            f"the particles of all queries must have one shape, {tuple(first.x_t.shape[1:])}; "
+            f"the particles of all queries must have one shape, {tuple(first.x_t.shape[1:])}, "
             f"got {tuple(query.x_t.shape[1:])}"
         )
     if not isinstance(query.text, str) and len(query.text) != n:

@@ -216,7 +216,7 @@ def test_noise_in_steps_is_refused_where_windows_are_averaged(prior, kind, name)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
         ({"noise": "none"}, "noise must be one of independent, shared, got 'none'"),
         ({"seed": -1}, "seed"),
     ],

@@ -86,9 +86,11 @@ def test_it_is_asked_once_for_each_particle_with_text_and_image() -> None:
     assert [len(query.x_t) for query in learner.asked] == [2, 2]
 
 
-def test_one_learner_is_made_and_kept() -> None:
+def test_one_learner_of_a_prior_is_made_and_kept() -> None:
     rule = VariationalResidual(ClassifierFree(1.0), lambda prior: Linear())
-    assert rule.learner(ClosedForm()) is rule.learner(ClosedForm())
+    prior = ClosedForm()
+    assert rule.learner(prior) is rule.learner(prior)
+    assert rule.learner(prior) is not rule.learner(ClosedForm())
     assert NoiseResidual(ClassifierFree(1.0)).learner(ClosedForm()) is None
 
 

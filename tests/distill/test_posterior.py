@@ -120,7 +120,7 @@ def test_takes_five_samples_a_particle_as_an_edit_does() -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ValueError, match="stride must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="stride must be a whole number of at least 1, got 0"):
         PosteriorResidual(GUIDANCE, 0)
     with pytest.raises(ValueError, match="step must be one of official, exact, got 'half'"):
         PosteriorResidual(GUIDANCE, 2, "half")  # type: ignore[arg-type]

@@ -157,7 +157,7 @@ def test_uniform_arguments_are_checked(low, high) -> None:
     [
         ({"final": 20}, "low < final <= high"),
         ({"final": 501}, "low < final <= high"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": 0}, "steps must be a whole number of at least 1"),
         ({"power": 0.0}, "power must be a finite number above 0"),
     ],
 )

@@ -115,9 +115,9 @@ def test_no_step_has_no_error():
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"rays": 0}, "rays must be at least 1"),
-        ({"smoothness": -1.0}, "smoothness must be at least 0"),
-        ({"seed": -1}, "seed must be at least 0"),
+        ({"rays": 0}, "rays must be a whole number of at least 1"),
+        ({"smoothness": -1.0}, "smoothness must be a finite number of at least 0"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
     ],
 )
 def test_impossible_losses_are_refused(options, told):
@@ -126,5 +126,5 @@ def test_impossible_losses_are_refused(options, told):
 
 
 def test_a_learning_rate_must_be_positive():
-    with pytest.raises(ValueError, match="learning_rate must be above 0"):
+    with pytest.raises(ValueError, match="learning_rate must be a finite number above 0"):
         SceneFitter(small(around()), PixelLoss(), 0.0)

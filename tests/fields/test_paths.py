@@ -112,5 +112,5 @@ def test_few_cameras_have_a_path_too(count):
 
 
 def test_no_frames_are_refused():
-    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1, got 0"):
         camera_path(grid(None), 0)

@@ -89,8 +89,8 @@ def test_a_blob_is_as_deep_as_it_says():
         (lambda: RandomViews(distance=(0, 1)), "distance must be two numbers"),
         (lambda: RandomViews(angle=30), "angle must be two numbers"),
         (lambda: RandomViews(angle=(30,)), "angle must be two numbers"),
-        (lambda: Blob(size=0), "size must be above 0"),
-        (lambda: Blob(depth=-1), "depth must be at least 0"),
+        (lambda: Blob(size=0), "size must be a finite number above 0"),
+        (lambda: Blob(depth=-1), "depth must be a finite number of at least 0"),
         (lambda: Blob(grey=1.0), "grey must be above 0 and below 1"),
     ],
 )

@@ -183,10 +183,10 @@ def test_a_filled_grid_has_the_density_that_was_asked_for():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Sparsity(-1.0), "weight must be at least 0"),
-        (lambda: Smoothness(math.nan), "weight must be at least 0"),
-        (lambda: Sparsity(1.0, epsilon=-1.0), "epsilon must be at least 0"),
-        (lambda: Orientation(1.0, step=0.0), "step must be above 0"),
+        (lambda: Sparsity(-1.0), "weight must be a finite number of at least 0"),
+        (lambda: Smoothness(math.nan), "weight must be a finite number of at least 0"),
+        (lambda: Sparsity(1.0, epsilon=-1.0), "epsilon must be a finite number of at least 0"),
+        (lambda: Orientation(1.0, step=0.0), "step must be a finite number above 0"),
     ],
 )
 def test_impossible_regularisers_are_refused(make, message):

@@ -247,7 +247,10 @@ def test_impossible_renderers_are_refused(options, message):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"resolution": 1}, "resolution must be at least 2"), ({"scale": 0.0}, "scale must be above")],
+    [
+        ({"resolution": 1}, "resolution must be a whole number of at least 2"),
+        ({"scale": 0.0}, "scale must be a finite number above"),
+    ],
 )
 def test_impossible_grids_are_refused(options, message):
     with pytest.raises(ValueError, match=message):

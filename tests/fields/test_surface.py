@@ -66,9 +66,9 @@ def test_one_camera_needs_nobody_to_agree():
 def test_nothing_opaque_has_no_points():
     scene = FieldScene(ball(CENTRE + 100, RADIUS), RENDERER)
     assert points_seen(scene, around(2), 100).places.shape == (0, 3)
-    with pytest.raises(ValueError, match="most must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="most must be a whole number of at least 1, got 0"):
         points_seen(scene, around(2), 0)
-    with pytest.raises(ValueError, match="agree must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="agree must be a finite number of at least 0, got -1"):
         points_seen(scene, around(2), 10, agree=-1)
 
 
@@ -129,9 +129,9 @@ def test_no_surface_is_none(radius):
 @pytest.mark.parametrize(
     ("half", "resolution", "smallest", "message"),
     [
-        (0.0, 9, 1, "half must be above 0"),
-        (1.0, 1, 1, "resolution must be at least 2, got 1"),
-        (1.0, 9, 0, "smallest must be at least 1, got 0"),
+        (0.0, 9, 1, "half must be a finite number above 0"),
+        (1.0, 1, 1, "resolution must be a whole number of at least 2, got 1"),
+        (1.0, 9, 0, "smallest must be a whole number of at least 1, got 0"),
     ],
 )
 def test_wrong_cubes_are_refused(half, resolution, smallest, message):

@@ -205,7 +205,7 @@ def test_one_view_has_no_neighbour() -> None:
         ({"opacity": torch.ones(3, 64)}, r"opacity must be \(3, 64, 64\).*got \(3, 64\)"),
         ({"depth": torch.zeros(3, 64, 64)}, "depth must be above 0, got 0"),
         ({"depth": torch.full((3, 64, 64), torch.nan)}, "depth must be above 0, got nan"),
-        ({"tolerance": 0.0}, "tolerance must be above 0"),
+        ({"tolerance": 0.0}, "tolerance must be a finite number above 0"),
     ],
 )
 def test_impossible_depths_are_refused(change: dict, message: str) -> None:

@@ -292,5 +292,5 @@ def test_images_that_are_none_are_refused(
 
 
 def test_max_batch_must_be_positive(clip_folder: Path) -> None:
-    with pytest.raises(ValueError, match="max_batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="max_batch must be a whole number of at least 1, got 0"):
         OpenClip(f"local-dir:{clip_folder}", max_batch=0)

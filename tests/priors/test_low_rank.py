@@ -177,7 +177,7 @@ def test_without_particles_every_weight_still_takes_part(prior):
 
 
 def test_arguments_are_checked(prior, monkeypatch):
-    with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="rank must be a whole number of at least 1, got 0"):
         LowRank(prior, rank=0)
     with pytest.raises(ValueError, match="learning_rate must be a finite number above 0, got 0"):
         LowRank(prior, learning_rate=0.0)

@@ -136,7 +136,7 @@ def test_a_prior_stays_in_evaluation_mode_and_asks_for_no_gradient(tiny_ip2p_fol
 
 
 def test_max_batch_must_be_positive():
-    with pytest.raises(ValueError, match=r"max_batch must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"max_batch must be a whole number of at least 1, got 0"):
         Counting(max_batch=0)
 
 

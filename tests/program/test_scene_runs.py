@@ -189,9 +189,9 @@ def test_what_a_scene_does_not_have_is_told_in_a_line(tmp_path, caplog, make, sa
         ({"frames": 0}, "frames must be at least 1, or null for none, got 0"),
         ({"points": 0}, "points must be at least 1"),
         ({"mesh": 1}, "mesh must be at least 2"),
-        ({"agree": -1}, "agree must be at least 0, got -1"),
-        ({"crumb": 2}, "crumb must be in .0, 1., got 2"),
-        ({"fps": 0}, "fps must be above 0, got 0"),
+        ({"agree": -1}, "agree must be a finite number of at least 0, got -1"),
+        ({"crumb": 2}, "crumb must be a share, in .0, 1., got 2"),
+        ({"fps": 0}, "fps must be a finite number above 0, got 0"),
     ],
 )
 def test_wrong_numbers_are_refused(wrong, message):
