@@ -3,12 +3,14 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 import torch
 from hydra_plugins.csd_lab_sweep.sweeper import ResumableSweeper
 
 from csd_lab.commands.sweep import main
+from csd_lab.data import write_image
 from csd_lab.sweep import State
 
 STEPS = "trainer.max_steps=2"
@@ -53,6 +55,23 @@ def test_the_same_command_again_does_nothing_and_a_new_value_adds_a_job(sweep, f
     assert "metrics.json" in status.outputs
     assert not any(name.startswith("checkpoints") for name in status.outputs)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
+
+
+def test_media_that_have_changed_since_a_job_was_done_are_told(sweep, folder, tmp_path):
+    for number in range(2):
+        write_image(tmp_path / "frames" / f"{number}.png", torch.full((3, 16, 16), 0.3))
+    light = ("prior=colours", "prior.size=16", "guidance=classifier_free", "metrics=pixels")
+    own = ("data.path=frames", "prompt=make it red", "callbacks.media.alone=null", STEPS)
+    assert sweep(*own, "seed=0", light=light).code == 0
+    again = sweep(*own, "seed=0,1", light=light)
+    assert again.code == 0
+    assert "changed since" not in again.out
+    later = time.time() + 60
+    os.utime(tmp_path / "frames" / "1.png", (later, later))
+    told = sweep(*own, "seed=0,1", light=light)
+    assert told.code == 0
+    assert "frames: changed since 2 of these jobs were done" in told.out
+    assert attempts(folder) == {"seed=0": 1, "seed=1": 1}
 
 
 def test_who_else_computes_the_same_is_the_same_job(sweep, folder):

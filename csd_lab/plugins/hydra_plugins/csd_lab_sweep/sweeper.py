@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -22,9 +23,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from csd_lab.composition import identity
+from csd_lab.data.base import expanded
 from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.messages import one_line
 from csd_lab.sweep.folder import SweepFolder
+from csd_lab.sweep.inputs import changed_since
 from csd_lab.sweep.job import JobFolder
 from csd_lab.sweep.launches import Launch, go_on, wants
 from csd_lab.sweep.report import report
@@ -46,10 +49,20 @@ class Job(NamedTuple):
     Attributes:
         folder: where it lives.
         overrides: that Hydra's launcher is given.
+        reads: the media that it edits, if they lie in files.
     """
 
     folder: JobFolder
     overrides: tuple[str, ...]
+    reads: tuple[Path, ...]
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is done, with media that have changed since."""
+        status = self.folder.status()
+        if status is None or status.state is not State.DONE:
+            return False
+        return any(changed_since(path, status.started) for path in self.reads)
 
 
 @final
@@ -94,6 +107,7 @@ class ResumableSweeper(Sweeper):
         check_sweep(self.config)
         folder = SweepFolder(self.config.hydra.sweep.dir)
         jobs = self.plan(folder, arguments)
+        tell_stale(jobs)
         launch = Launch.now(sys.argv, [job.folder.root.name for job in jobs])
         launch.write(folder.launch_file)
         for job in jobs:
@@ -127,7 +141,9 @@ class ResumableSweeper(Sweeper):
             config = loader.load_sweep_config(self.config, overrides)
             HydraConfig.instance().set_config(config)
             name = identity(config)
-            jobs.setdefault(name, Job(folder.job(name), tuple(overrides)))
+            named = [config.data.get(key) for key in ("path", "target")]
+            reads = tuple(expanded(path) for path in named if isinstance(path, str))
+            jobs.setdefault(name, Job(folder.job(name), tuple(overrides), reads))
         return list(jobs.values())
 
     def combinations(self, arguments: Sequence[str]) -> list[list[str]]:
@@ -188,6 +204,20 @@ class ResumableSweeper(Sweeper):
         for job, result in zip(jobs, results, strict=False):
             if result.status is JobStatus.FAILED:
                 lost[job.folder.root.name] = str(result._return_value)
+
+
+def tell_stale(jobs: Sequence[Job]) -> None:
+    """Say which jobs are done with media that have changed since."""
+    stale = [job for job in jobs if job.is_stale]
+    if stale:
+        media = sorted({str(path) for job in stale for path in job.reads})
+        folders = [str(job.folder.root) for job in stale]
+        more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+        print(
+            f"{', '.join(media)}: changed since {len(stale)} of these jobs were done, which are not"
+            f" done again unless you delete {', '.join(folders[:3])}{more}.",
+            flush=True,
+        )
 
 
 def running(jobs: Sequence[Job]) -> list[Job]:
