@@ -22,7 +22,6 @@ from rich.table import Table
 from torch import Tensor
 
 from csd_lab import world
-from csd_lab.build import reconstruction_of
 from csd_lab.compare.statistics import scene_means, student_estimate
 from csd_lab.composition import composed
 from csd_lab.data.world_capture import cameras_around, pinholes
@@ -61,7 +60,7 @@ def measure(seed: int, overrides: list[str]) -> dict[str, float]:
     """All figures of one reconstruction."""
     config = composed("experiment=reconstruct", f"data.scene_seed={seed}", *overrides)
     data = instantiate(config.data)
-    module = reconstruction_of(data, instantiate(config.modality))
+    module = instantiate(config.modality)(**data.inputs)
     began = time.perf_counter()
     quiet_trainer(config.trainer.max_steps, enable_checkpointing=False).fit(module, data)
     seconds = time.perf_counter() - began

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from hydra.utils import instantiate
 
-from csd_lab.build import reconstruction_of
 from csd_lab.callbacks import LastCheckpoint
 from csd_lab.composition import composed
 from csd_lab.run_folder import RunFolder
@@ -23,7 +22,7 @@ def reconstructed(seed: int, folder: Path) -> Path:
     if not run.checkpoint.is_file():
         config = composed("experiment=reconstruct", f"data.scene_seed={seed}")
         data = instantiate(config.data)
-        module = reconstruction_of(data, instantiate(config.modality))
+        module = instantiate(config.modality)(**data.inputs)
         steps = config.trainer.max_steps
         last = LastCheckpoint(every=steps)
         quiet_trainer(steps, default_root_dir=run.root, callbacks=[last]).fit(module, data)
