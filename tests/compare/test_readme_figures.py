@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reproduce_tables
 from comparison.published import Published
 from comparison.tables import mean, on_common_edits, rows_of
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SUBJECTS = {"clips": "video", "panoramas": "panorama", "scenes": "scenes"}
 TABLE = re.compile(
     r"^\| (clips|panoramas|scenes), many right answers \|(.*)\n\| --- .*\n((?:\|.*\n)+)", re.M
