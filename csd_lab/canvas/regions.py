@@ -198,7 +198,7 @@ def region_masks(
     _check_visible(visible, wrap)
     if not 0 <= transition <= min(height, width):
         raise ValueError(
-            f"transition must be from 0 to the canvas's shorter side, {min(height, width)} latents;"
+            f"transition must be from 0 to the canvas's shorter side, {min(height, width)} latents,"
             f" got {transition}"
         )
     for region in regions:
