@@ -19,7 +19,7 @@ from csd_lab.composition import composed
 from csd_lab.data import EditData
 from csd_lab.particles import EditModule
 from csd_lab.priors import Prior
-from csd_lab.settings import all_steps, check
+from csd_lab.settings import all_steps, check, rank_count
 from csd_lab.types import Artefact
 
 
@@ -70,9 +70,14 @@ def edit(
         The edit, which metrics can be given: ``suite.evaluate(edit.result)``.
 
     Raises:
-        ValueError: if any part refuses its settings or its input.
+        ValueError: if any part refuses its settings or its input, or several processes are wanted.
     """
     check(config)
+    if rank_count(config.trainer) > 1:
+        raise ValueError(
+            f"trainer.devices must be 1, since an edit from Python is one process, got "
+            f"{config.trainer.devices!r}; several share an edit of the csd-lab command."
+        )
     pl.seed_everything(config.seed, verbose=False)
     data = instantiate(config.data) if data is None else data
     options: dict[str, Any] = {"logger": False, "enable_checkpointing": False} | trainer

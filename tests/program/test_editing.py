@@ -104,6 +104,8 @@ def test_what_the_program_refuses_is_refused():
         csd_lab.edit(csd_lab.compose(*LIGHT[:1], "trainer.max_steps=0"))
     with pytest.raises(ValueError, match="modality must be video for a clip"):
         csd_lab.edit(csd_lab.compose(*LIGHT, "modality=image"))
+    with pytest.raises(ValueError, match=r"trainer\.devices must be 1, since an edit"):
+        csd_lab.edit(csd_lab.compose(*LIGHT, "trainer=ddp", "trainer.devices=2"))
     with pytest.raises(HydraException, match="kernel/none"):
         csd_lab.compose("kernel=none")
     with pytest.raises(AttributeError, match="no attribute 'edited'"):
