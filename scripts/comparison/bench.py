@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import csd_lab
 from csd_lab.composition import composed
 from csd_lab.data import EditData
-from csd_lab.launch import quiet_libraries
+from csd_lab.launch import GROUPS, quiet_libraries
 from csd_lab.metrics import MetricSuite
 from csd_lab.priors import Prior
 from csd_lab.types import Artefact, Windows
@@ -23,24 +23,11 @@ from csd_lab.types import Artefact, Windows
 Metrics = Callable[[Artefact], dict[str, float]]
 """Gives metrics by name."""
 
-PARTS = (
-    "method",
-    "kernel",
-    "guidance",
-    "sampler",
-    "field",
-    "prior",
-    "optimizer",
-    "modality",
-    "data",
-)
-"""Of the config, what an edit depends on."""
-
 
 def fingerprint(*overrides: str) -> str:
     """A hash of all that an edit with these overrides depends on."""
     config = composed(*overrides)
-    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in PARTS}
+    parts = {name: OmegaConf.to_container(config[name], resolve=True) for name in GROUPS}
     text = json.dumps([parts, config.trainer.max_steps], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
