@@ -119,6 +119,7 @@ def panoramas() -> Published:
         points=points,
         legend=f"over $s_I$ = {', '.join(map(str, IMAGE_GUIDANCE))}",
         told=told,
+        spare=True,
     )
 
 

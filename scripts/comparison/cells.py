@@ -36,10 +36,10 @@ class Edit(Protocol):
         """Whether there are many right answers."""
 
 
-UNLEARNT = "turn "
-"""How instructions begin that the embedded prior has not learnt ("turn the box into something
-else", docs/prior.md). Whoever leaves the picture as it is comes nearest to their answers, so that
-they tell nothing of the methods."""
+UNLEARNT = "into something else"
+"""How instructions end that the embedded prior has not learnt ("turn the box into something else",
+docs/prior.md). Whoever leaves the picture as it is comes nearest to their answers, so that they
+tell nothing of the methods."""
 
 
 class Plan(NamedTuple):
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
         one: instructions with one right answer for each scene.
         many: instructions with many for each scene.
         first_edits: how many of these, with one answer and with many, are cells; None: all.
+        spare: whether others take the place of drawn instructions that the prior has not learnt.
     """
 
     first: int
@@ -64,12 +65,13 @@ class Plan(NamedTuple):
     one: int = 4
     many: int = 3
     first_edits: tuple[int, int] | None = None
+    spare: bool = False
 
     def cells(self) -> Iterator[tuple[Cell, bool]]:
         """All cells, each with whether its instruction has many answers.
 
-        Instructions are drawn among those that the scene allows, by a generator of its own; in the
-        place of one that the prior has not learnt comes another one.
+        Instructions are drawn among those that the scene allows, by a generator of its own; then
+        those are left out that the prior has not learnt.
         """
         for index in range(self.first, self.first + self.scenes):
             scene = world.HELD_OUT_SEED + 1000 + index
@@ -80,18 +82,18 @@ class Plan(NamedTuple):
                 (False, True), drawn, self.first_edits or drawn, strict=True
             ):
                 names = {edit.instruction for edit in edits if edit.many is many}
-                for name in learnt(names, count, rng)[:kept]:
+                for name in self.drawn(names, count, rng)[:kept]:
                     for seed in range(self.seeds):
                         for method in self.methods:
                             yield Cell(method, scene, name, seed), many
 
-
-def learnt(names: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
-    """So many of these instructions at most, drawn without those that the prior has not learnt."""
-    every = sorted(names)
-    drawn = list(map(str, rng.choice(every, min(count, len(every)), replace=False)))
-    others = list(map(str, rng.permutation([name for name in every if name not in drawn])))
-    return [name for name in (*drawn, *others) if not name.startswith(UNLEARNT)][: len(drawn)]
+    def drawn(self, names: Iterable[str], count: int, rng: np.random.Generator) -> list[str]:
+        """So many of these instructions at most, those alone that the prior has learnt."""
+        every = sorted(names)
+        drawn = list(map(str, rng.choice(every, min(count, len(every)), replace=False)))
+        if self.spare:
+            drawn += map(str, rng.permutation([name for name in every if name not in drawn]))
+        return [name for name in drawn if not name.endswith(UNLEARNT)][:count]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

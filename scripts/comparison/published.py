@@ -84,6 +84,7 @@ class Published(NamedTuple):
             first with each other one; none: all are.
         scenes: how many there are.
         seeds: of each edit.
+        spare: whether others take the place of drawn instructions that the prior has not learnt.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Published(NamedTuple):
     told: Sequence[str] = ()
     scenes: int = 20
     seeds: int = 3
+    spare: bool = False
 
     @property
     def enough(self) -> int:
@@ -114,7 +116,8 @@ class Published(NamedTuple):
     def plan(self) -> Plan:
         """All cells."""
         methods = list(self.subject.methods)
-        return Plan(0, self.scenes, self.seeds, methods, self.subject.edits_of, *self.edits)
+        edits = self.subject.edits_of
+        return Plan(0, self.scenes, self.seeds, methods, edits, *self.edits, spare=self.spare)
 
 
 def section(published: Published, cells: Path, plan: Plan) -> str:
