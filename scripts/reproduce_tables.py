@@ -172,6 +172,7 @@ def scenes() -> Published:
         curve=(agreement, ANSWER),
         scenes=8,
         seeds=2,
+        least=4,
     )
 
 

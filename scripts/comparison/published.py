@@ -84,6 +84,7 @@ class Published(NamedTuple):
             first with each other one; none: all are.
         scenes: how many there are.
         seeds: of each edit.
+        least: scenes from which on a method is shown.
         spare: whether others take the place of drawn instructions that the prior has not learnt.
     """
 
@@ -106,12 +107,13 @@ class Published(NamedTuple):
     told: Sequence[str] = ()
     scenes: int = 20
     seeds: int = 3
+    least: int = ENOUGH
     spare: bool = False
 
     @property
     def enough(self) -> int:
         """Scenes from which on a method is shown."""
-        return min(ENOUGH, self.scenes)
+        return min(self.least, self.scenes)
 
     def plan(self) -> Plan:
         """All cells."""

@@ -7,9 +7,14 @@ import time
 
 import pytest
 import torch
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.types import HydraContext, RunMode
 from hydra_plugins.csd_lab_sweep.sweeper import ResumableSweeper
 
 from csd_lab.commands.sweep import main
+from csd_lab.composition import config_folder
 from csd_lab.data import write_image
 from csd_lab.sweep import State
 
@@ -243,15 +248,27 @@ def test_a_run_that_another_process_runs_is_one_clear_line(sweep, folder, tmp_pa
     assert stop.value.code == 2
 
 
+CLIPS = {"kernel": "rbf,imq", "data.clip_seed": "1,2", "prompt": "'make it night'"}
+WIDE = {"kernel": "rbf,imq", "data.scene_seed": "1,2"}
+
+
 @pytest.mark.parametrize(
-    ("typed", "left"),
+    ("params", "sweep", "typed", "left"),
     [
-        ((), {"kernel", "data.clip_seed", "prompt"}),
-        (("kernel=mean",), {"data.clip_seed", "prompt"}),
-        (("data=world",), {"kernel", "data.clip_seed", "prompt"}),
-        (("data=file", "data.path=clip.mp4"), {"kernel", "prompt"}),
+        (CLIPS, "seeds", (), {"kernel", "data.clip_seed", "prompt"}),
+        (CLIPS, "seeds", ("kernel=mean",), {"data.clip_seed", "prompt"}),
+        (CLIPS, "seeds", ("data=world",), {"kernel", "data.clip_seed", "prompt"}),
+        (CLIPS, "seeds", ("data=file", "data.path=clip.mp4"), {"kernel", "prompt"}),
+        (WIDE, "image_guidance", (), {"kernel", "data.scene_seed"}),
+        (WIDE, "image_guidance", ("data=world_panorama",), {"kernel", "data.scene_seed"}),
+        (WIDE, "image_guidance", ("data=world_scene,world_panorama",), set(WIDE)),
+        (WIDE, "image_guidance", ("data=world",), {"kernel"}),
     ],
 )
-def test_a_sweep_leaves_its_clips_for_other_data(typed, left):
-    params = {"kernel": "rbf,imq", "data.clip_seed": "1,2", "prompt": "'make it night'"}
-    assert ResumableSweeper(params).own(typed).keys() == left
+def test_a_sweep_leaves_what_its_own_data_have_for_other_data(params, sweep, typed, left):
+    loader = ConfigLoaderImpl(create_config_search_path(str(config_folder())))
+    overrides = [f"sweep={sweep}", *typed]
+    sweeper = ResumableSweeper(params)
+    sweeper.config = loader.load_configuration("run", overrides, RunMode.MULTIRUN)
+    sweeper.hydra_context = HydraContext(loader, Callbacks())
+    assert sweeper.own(overrides).keys() == left
