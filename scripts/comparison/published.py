@@ -209,7 +209,7 @@ def _text(estimate: Estimate, sign: str = "") -> str:
     """A mean with its interval, to two significant digits of half its length."""
     if not estimate.scenes:
         return "–"
-    if estimate.scenes < 2 or math.isclose(estimate.low, estimate.high):
+    if estimate.scenes < 2 or math.isclose(estimate.low, estimate.high, rel_tol=1e-6):
         return f"{estimate.mean:{sign}.6g}"
     digits = max(0, 1 - math.floor(math.log10(estimate.half)))
     return f"{estimate.mean:{sign}.{digits}f} ± {estimate.half:.{digits}f}"

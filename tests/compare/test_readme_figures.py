@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 import reproduce_tables
 from comparison.published import Published
-from comparison.tables import mean, on_common_edits, rows_of
+from comparison.tables import difference, mean, on_common_edits, rows_of
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 SUBJECTS = {"clips": "video", "panoramas": "panorama", "scenes": "scenes"}
@@ -33,8 +33,8 @@ def methods_of(published: Published, rows: list[str]) -> list[str]:
 
 
 def check(text: str, low: float, half: float) -> None:
-    """That a figure is a mean and half its interval, as far as it is told."""
-    match = FIGURE.fullmatch(text)
+    """That a figure is a mean and half its interval, as far as it is told; alone without one."""
+    match = FIGURE.fullmatch(text if "±" in text else f"{text} ± 0")
     assert match, text
     rounding = 0.5001 * 10.0 ** -len(match[2] or "")
     assert float(match[1]) == pytest.approx(low, abs=rounding)
@@ -56,10 +56,47 @@ def test_a_table_holds_what_the_cells_give(table) -> None:
     rows = shared_rows(published, methods)
     for line, method in zip(lines, methods, strict=True):
         for head, text in zip(heads, cells(line)[1:], strict=True):
-            if text != "–":
-                found = mean(rows, method, columns[head])
-                check(text, found.mean, found.half)
+            found = mean(rows, method, columns[head])
+            check(text, found.mean, found.half)
 
 
 def test_there_is_a_table_of_each_kind() -> None:
     assert [match[1] for match in TABLE.finditer(README)] == list(SUBJECTS)
+
+
+BEST, TOLD = "csd_edit_best", "csd_edit_best@1.4"
+CLAIMS = [
+    ("agreement\nis lower by 0.24 ± 0.06", "video", BEST, "identity", "agreement", True),
+    ("PSNR by 3.5 ± 1.0 dB", "video", BEST, "identity", "psnr_answer", True),
+    ("kernel adds 0.3 ± 0.2 dB", "video", BEST, "identity", "psnr_target", False),
+    ("direction by 0.024 ± 0.021", "video", BEST, "ip2p_shared", "clip_direction_tiny", True),
+    ("such as 0.8 ± 1.0 dB", "video", BEST, "ip2p_shared", "psnr_answer", True),
+    ("`method=csd_edit` by 2.1 ± 1.3 dB", "video", BEST, "csd_edit", "psnr_answer", True),
+    ("many answers and by 0.5 ± 0.4 dB", "video", BEST, "csd_edit", "psnr_target", False),
+    ("MultiDiffusion by 5.3 ± 2.9 dB", "panorama", TOLD, "multidiffusion@1.4", "psnr_answer", True),
+    ("(1950) by\n5.1 ± 2.9 dB", "panorama", TOLD, "multidiffusion_50", "psnr_answer", True),
+    ("does little (0.4 ± 1.0 dB)", "panorama", TOLD, "identity", "psnr_answer", True),
+    ("NeRF2NeRF by 6.0 ± 1.1 dB", "scenes", BEST, "in2n", "psnr_answer", True),
+    ("ahead by 1.0 ± 0.4 dB", "scenes", BEST, "in2n", "psnr_target", False),
+    ("no kernel costs 3.8 ± 1.8 dB", "ablations", BEST, "kernel_identity", "psnr_answer", True),
+    ("bandwidth: 1.2 ± 0.7 dB", "ablations", BEST, "bandwidth_1", "psnr_answer", True),
+    ("estimates: 1.5 ± 0.8 dB", "ablations", BEST, "kernel_clean", "psnr_answer", True),
+    ("by N: 3.2 ± 2.5 dB", "ablations", BEST, "normalize_n", "psnr_answer", True),
+    ("code: 4.1 ± 2.8 dB", "ablations", BEST, "uniform_t_to_500", "psnr_answer", True),
+    ("first gains 1.0 ± 0.4 dB", "ablations", BEST, "uniform_t", "psnr_target", False),
+]
+"""What README.md says of differences: of which methods, in what, with many answers or one."""
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim[0])
+def test_a_difference_is_what_the_cells_give(claim) -> None:
+    words, name, first, second, metric, many = claim
+    assert README.count(words) == 1
+    published = reproduce_tables.TABLES[name]()
+    told = [m for m in published.labels if m in published.told] if name == "panorama" else None
+    group = {"video": ["csd_edit", "identity", "ip2p", "ip2p_shared"]}.get(name)
+    methods = [first, *group] if group else told or list(published.labels)
+    if name == "scenes":
+        methods.remove("ip2p_shared")
+    found = difference(shared_rows(published, methods, many), first, second, metric)
+    check(FIGURE.search(words)[0], abs(found.mean), found.half)
