@@ -109,7 +109,7 @@ def panoramas() -> Published:
         "each, over the guidance by the image, s_I; in words at the one next to the default. "
         "Mind the axes of the picture: intervals, which are in the tables, are wider than all of "
         "its left part. Seams are looked for at every quarter of a window, whatever windows a "
-        "method has.",
+        "method has; at other s_I they were not, where there is one right answer.",
         wide(256, False, methods),
         labels,
         one=(FIDELITY, *shown, SAMPLES),
