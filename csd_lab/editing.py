@@ -9,14 +9,17 @@
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from csd_lab.build import module_for
+from csd_lab.callbacks import NonFiniteGuard, StepProgress
 from csd_lab.callbacks.result import measurable
 from csd_lab.cli import find_own_parts, prepare
 from csd_lab.composition import composed
 from csd_lab.data import EditData
+from csd_lab.messages import one_line
 from csd_lab.particles import EditModule
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps, check, rank_count
@@ -47,11 +50,13 @@ def compose(*overrides: str) -> DictConfig:
         The config, and its ``choices`` of parts by group.
 
     Raises:
-        ValueError: if an argument is no override, or a choice cannot be made.
-        HydraException: if there is no such part or setting.
+        ValueError: if an argument is no override, or there is no such part or setting.
     """
     find_own_parts()
-    return composed(*prepare(list(overrides)))
+    try:
+        return composed(*prepare(list(overrides)))
+    except HydraException as error:
+        raise ValueError(one_line(error, overrides)) from error
 
 
 def edit(
@@ -64,13 +69,15 @@ def edit(
         data: the task; None: the config's.
         prior: to be used for several edits, where the trainer computes; None: the config's.
         **trainer: of :class:`pytorch_lightning.Trainer`, in the place of the config's, such as
-            ``enable_progress_bar=False``. Callbacks and loggers of the config are left out.
+            ``enable_progress_bar=False``. Of the config's callbacks there are a bar and the guard
+            against gradients that are not finite, and no loggers.
 
     Returns:
         The edit, which metrics can be given: ``suite.evaluate(edit.result)``.
 
     Raises:
         ValueError: if any part refuses its settings or its input, or several processes are wanted.
+        NonFiniteGradientError: if particles would be lost.
     """
     check(config)
     if rank_count(config.trainer) > 1:
@@ -80,7 +87,10 @@ def edit(
         )
     pl.seed_everything(config.seed, verbose=False)
     data = instantiate(config.data) if data is None else data
-    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False} | trainer
+    callbacks: list[pl.Callback] = [NonFiniteGuard()]
+    if trainer.get("enable_progress_bar", True):
+        callbacks.append(StepProgress())
+    options = {"logger": False, "enable_checkpointing": False, "callbacks": callbacks} | trainer
     runner: pl.Trainer = instantiate(config.trainer, max_steps=all_steps(config), **options)
     module = module_for(config, data, runner, prior)
     runner.fit(module, data)

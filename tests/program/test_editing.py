@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 
 import csd_lab
+from csd_lab.callbacks import NonFiniteGradientError
 from csd_lab.data import VideoFile, write_image
 from csd_lab.run_folder import RunFolder
 
@@ -106,7 +106,11 @@ def test_what_the_program_refuses_is_refused():
         csd_lab.edit(csd_lab.compose(*LIGHT, "modality=image"))
     with pytest.raises(ValueError, match=r"trainer\.devices must be 1, since an edit"):
         csd_lab.edit(csd_lab.compose(*LIGHT, "trainer=ddp", "trainer.devices=2"))
-    with pytest.raises(HydraException, match="kernel/none"):
+    with pytest.raises(ValueError, match="no kernel=none; choose from identity, imq"):
         csd_lab.compose("kernel=none")
+    with pytest.raises(ValueError, match=r"setting 'guidance\.txt'; did you mean 'guidance\.text'"):
+        csd_lab.compose("guidance.txt=3")
+    with pytest.raises(NonFiniteGradientError):
+        csd_lab.edit(csd_lab.compose(*LIGHT, "optimizer.optimizer.lr=1e38"), **QUIET)
     with pytest.raises(AttributeError, match="no attribute 'edited'"):
         csd_lab.edited  # noqa: B018
