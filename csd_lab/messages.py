@@ -207,7 +207,8 @@ def known_settings(typed: Sequence[str]) -> list[str]:
         config = composed(*chosen)
     except HydraException:  # own configs, or several choices
         config = composed()
-    return list(names(OmegaConf.to_container(config, resolve=False)))
+    known = names(OmegaConf.to_container(config, resolve=False))
+    return [name for name in known if name.partition(".")[0] != "choices"]  # which none can set
 
 
 def names(node: Any, above: str = "") -> Iterator[str]:

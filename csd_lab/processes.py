@@ -37,6 +37,8 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from csd_lab.text import on_one_line
+
 Result = TypeVar("Result")
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
@@ -381,7 +383,7 @@ def rank_main(
         note._replace(
             failed=time.time(),
             error=type(error).__name__,
-            message=" ".join(str(error).split()),
+            message=on_one_line(error),
             details=traceback.format_exc(),
         ).write(folder)
         logging.shutdown()

@@ -75,7 +75,7 @@ class OneByOne:
 
 def particles(frames: int, *overrides: str) -> VideoParticles:
     """The default module on a clip of so many frames, set up."""
-    config = composed(*[f"data.frames={frames}", *overrides])
+    config = composed(f"data.frames={frames}", *overrides)
     data, prior = instantiate(config.data), instantiate(config.prior)
     data.fit_to(prior.size_multiple)
     module = instantiate(config.modality)(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from csd_lab.commands.arguments import Parser
+from csd_lab.text import on_one_line
 
 if TYPE_CHECKING:
     from csd_lab.tracking.logged import Logged
@@ -170,7 +171,7 @@ def save(workspace: Any, report: Any) -> int:
         print(f"workspace: {workspace.save().url}")
         print(f"report: {report.save().url}")
     except Exception as error:  # the library passes on what its transports raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = on_one_line(error) or type(error).__name__
         print(f"csd-lab-dashboard: wandb did not take it: {reason[:300]}", file=sys.stderr)
         return 1
     return 0

@@ -164,7 +164,7 @@ def _read_run(root: Path, name: str) -> RunRecord:
         state, reason = _state(job, status, record.config)
         values, notes = _metrics(_read_json(folder.results), status, state)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
-        return record._replace(reason=" ".join(f"cannot be read: {error}".split()))
+        return record._replace(reason=on_one_line(f"cannot be read: {error}"))
     return record._replace(state=state, reason=reason, metrics=values, notes=notes)
 
 
@@ -206,11 +206,11 @@ def _state(
         case State.RUNNING:
             return "running", place
         case State.FAILED:
-            return "failed", f"{on_one_line(status.error) or 'see run.log'} ({place})"
+            return "failed", f"{on_one_line(status.error or '') or 'see run.log'} ({place})"
         case State.INTERRUPTED:
             return (
                 "interrupted",
-                f"{on_one_line(status.error) or 'its process has ended'} ({place})",
+                f"{on_one_line(status.error or '') or 'its process has ended'} ({place})",
             )
 
 

@@ -24,6 +24,7 @@ from csd_lab.data.checks import check_fps
 from csd_lab.data.containers import STILLS, Kind, MediaError, flaw, shown, sniff
 from csd_lab.data.stills import Colour
 from csd_lab.files import atomic_path
+from csd_lab.text import on_one_line
 
 __all__ = [
     "Media",
@@ -283,7 +284,7 @@ def _one_line(path: Path) -> Iterator[None]:
     except UnidentifiedImageError as error:
         raise MediaError(f"{shown(path)} is damaged or cut short: its header is broken.") from error
     except Exception as error:  # on damaged bytes decoders raise a dozen unrelated types
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = on_one_line(error) or type(error).__name__
         raise MediaError(f"{shown(path)} cannot be decoded: {reason[:200]}") from error
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from csd_lab.text import on_one_line
+
 try:
     from PIL import ImageCms
 except ImportError:  # a Pillow that was built without Little CMS
@@ -79,7 +81,7 @@ def _way(profile: bytes | None) -> Way | None:
         )
         return Way(mode, None if _moves_nothing(mode, transform) else transform)
     except (ImageCms.PyCMSError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = on_one_line(error)[:200]
         log.warning("A colour profile that cannot be applied is left out: %s", reason)
         return None
 

@@ -27,6 +27,7 @@ from torch.nn.functional import interpolate
 
 from csd_lab.checks import check_whole
 from csd_lab.metrics.base import check_frames, images_at_once
+from csd_lab.text import on_one_line
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "assets" / "clip"
 """The tiny CLIP that ships with the package, in open_clip's local-dir format."""
@@ -301,7 +302,7 @@ def _wants_quick_gelu(model: str, pretrained: str | None) -> bool:
 
 
 def _load_failure(model: str, pretrained: str | None, from_hub: bool, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:200]
+    reason = on_one_line(error)[:200]
     if from_hub:
         remedy = (
             "download it once while connected, or use model=embedded, "

@@ -37,6 +37,7 @@ from csd_lab.metrics.base import (
     minimum_size,
 )
 from csd_lab.metrics.encoders import OpenClip
+from csd_lab.text import on_one_line
 from csd_lab.types import Artefact
 
 SMALLEST = 32
@@ -268,7 +269,7 @@ def _read_weights(path: Path, remedy: str) -> dict[str, Tensor]:
 
 
 def _damaged(path: Path, error: Exception, remedy: str) -> ValueError:
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+    reason = on_one_line(f"{type(error).__name__}: {error}")[:120]
     return ValueError(f"weights of lpips are damaged: {path} ({reason}); delete it, then {remedy}")
 
 

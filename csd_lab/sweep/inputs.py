@@ -1,15 +1,19 @@
-"""What jobs read: whether it is still what they were done with."""
+"""What jobs read: when it was written."""
 
-import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
-def changed_since(path: Path, when: float) -> bool:
-    """Whether a file, or what lies in a folder, was written after a time, in unix seconds.
+def written_at(path: Path) -> float:
+    """When a file, or what lies in a folder, was written last, in unix seconds; 0: unknown."""
+    return max(_times(path), default=0.0)
 
-    False where there is nothing of that name.
-    """
-    if not path.exists():
-        return False
-    parts = [entry.stat().st_mtime for entry in os.scandir(path)] if path.is_dir() else []
-    return max([path.stat().st_mtime, *parts]) > when
+
+def _times(path: Path) -> Iterator[float]:
+    """Of a folder and what lies in it, as far as it can be looked at: a link may lead nowhere."""
+    with suppress(OSError):
+        yield path.stat().st_mtime
+        for part in path.iterdir() if path.is_dir() else ():
+            with suppress(OSError):
+                yield part.stat().st_mtime

@@ -19,6 +19,7 @@ from csd_lab.files import remove_partial
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep.progress import Progress, read_progress
 from csd_lab.sweep.status import State, Status, read_status, write_status
+from csd_lab.text import on_one_line
 
 HEARTBEAT = 5.0
 """Seconds between two signs of life."""
@@ -358,5 +359,5 @@ def ending_of(error: BaseException) -> Ending:
         if isinstance(code, int) and code > 128:
             return Ending(code, f"Stopped by {signal.Signals(code - 128).name}.")
         return Ending(128 + signal.SIGTERM, f"Stopped by {type(error).__name__}.")
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = on_one_line(error) or type(error).__name__
     return Ending(1, text, "".join(tracebacks.format_exception(error)))

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from typing import Any, NamedTuple, final
 
+from csd_lab.text import on_one_line
+
 
 class Outcome(NamedTuple):
     """What became of a call.
@@ -112,7 +114,7 @@ def _call(
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:
-        answer = (None, " ".join(str(error).split()) or type(error).__name__)
+        answer = (None, on_one_line(error) or type(error).__name__)
     with suppress(BrokenPipeError):  # the parent is gone; what counts is in the job's folder
         connection.send(answer)
     if answer[1]:

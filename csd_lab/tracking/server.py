@@ -9,6 +9,8 @@ from typing import NamedTuple
 import wandb
 from wandb.sdk.lib import wbauth
 
+from csd_lab.text import on_one_line
+
 REACH_SECONDS = 3.0
 """Longest wait for a sign of life of the server."""
 
@@ -42,7 +44,7 @@ def decide_mode() -> Mode:
             host=settings.base_url, source="csd-lab", prompt=False, update_session=False
         )
     except wandb.Error as error:  # a key that cannot be one
-        return Mode("offline", " ".join(str(error).split()))
+        return Mode("offline", on_one_line(error))
     if not found:
         return Mode("offline", NOBODY)
     if not answers(settings.base_url):

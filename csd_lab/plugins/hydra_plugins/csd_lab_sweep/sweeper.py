@@ -27,7 +27,7 @@ from csd_lab.data.base import expanded
 from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.messages import one_line
 from csd_lab.sweep.folder import SweepFolder
-from csd_lab.sweep.inputs import changed_since
+from csd_lab.sweep.inputs import written_at
 from csd_lab.sweep.job import JobFolder
 from csd_lab.sweep.launches import Launch, go_on, wants
 from csd_lab.sweep.report import report
@@ -55,14 +55,6 @@ class Job(NamedTuple):
     folder: JobFolder
     overrides: tuple[str, ...]
     reads: tuple[Path, ...]
-
-    @property
-    def is_stale(self) -> bool:
-        """Whether it is done, with media that have changed since."""
-        status = self.folder.status()
-        if status is None or status.state is not State.DONE:
-            return False
-        return any(changed_since(path, status.started) for path in self.reads)
 
 
 @final
@@ -208,14 +200,20 @@ class ResumableSweeper(Sweeper):
 
 def tell_stale(jobs: Sequence[Job]) -> None:
     """Say which jobs are done with media that have changed since."""
-    stale = [job for job in jobs if job.is_stale]
-    if stale:
-        media = sorted({str(path) for job in stale for path in job.reads})
-        folders = [str(job.folder.root) for job in stale]
+    written = {path: written_at(path) for path in {path for job in jobs for path in job.reads}}
+    media: set[str] = set()
+    folders: list[str] = []
+    for job in jobs if written else ():
+        status = job.folder.status()
+        if status is not None and status.state is State.DONE:
+            changed = {str(path) for path in job.reads if written[path] > status.started}
+            media |= changed
+            folders += [str(job.folder.root)] if changed else []
+    if folders:
         more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         print(
-            f"{', '.join(media)}: changed since {len(stale)} of these jobs were done, which are not"
-            f" done again unless you delete {', '.join(folders[:3])}{more}.",
+            f"{', '.join(sorted(media))}: changed since {len(folders)} of these jobs were done, "
+            f"which are not done again unless you delete {', '.join(folders[:3])}{more}.",
             flush=True,
         )
 
