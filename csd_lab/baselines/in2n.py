@@ -16,8 +16,10 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from csd_lab.baselines.base import ScheduledSampler, check_takes_image
+from csd_lab.baselines.schedulers import SchedulerFactory
 from csd_lab.checks import is_finite
-from csd_lab.distill import Need
+from csd_lab.distill import Guidance, Need
+from csd_lab.distill.noise import NoiseMode
 from csd_lab.priors.base import Prior
 from csd_lab.streams import Stream, numpy_generator
 from csd_lab.types import Conditioning
@@ -28,9 +30,13 @@ class InstructNerf2Nerf(ScheduledSampler):
     """Samples an edit of each view from its rendering, each time from another noise level.
 
     Args:
+        guidance: see :class:`ScheduledSampler`, as of all below but for the last two.
+        scheduler: must give DDIM.
+        steps: of a sample.
+        noise: ``independent`` for each view, or ``shared`` by all.
+        seed: of T, and of what noise a scheduler adds, >= 0.
         low: lowest T as a share of the prior's timesteps, in (0, 1).
         high: highest T, likewise.
-        **options: see :class:`ScheduledSampler`; the scheduler must be DDIM.
 
     Raises:
         ValueError: an argument is out of range.
@@ -38,8 +44,17 @@ class InstructNerf2Nerf(ScheduledSampler):
 
     needs: ClassVar[frozenset[Need]] = frozenset({"views"})
 
-    def __init__(self, low: float = 0.02, high: float = 0.98, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        guidance: Guidance,
+        scheduler: SchedulerFactory,
+        steps: int,
+        noise: NoiseMode = "independent",
+        seed: int = 0,
+        low: float = 0.02,
+        high: float = 0.98,
+    ) -> None:
+        super().__init__(guidance, scheduler, steps, noise, seed)
         if not (is_finite(low) and is_finite(high) and 0 < low <= high < 1):
             raise ValueError(f"low and high must have 0 < low <= high < 1, got {low} and {high}")
         self.low = low

@@ -252,7 +252,7 @@ class _Crop(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         weights = ctx.grid.weights.to(gradient.device, gradient.dtype)
         return ctx.grid._lay(gradient * weights, ctx.ids), None, None
 

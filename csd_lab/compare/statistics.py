@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 5000
 ENOUGH = 6
 """Scenes from which on a bootstrap interval is about as long as it should be."""
-Unit = TypeVar("Unit", bound=tuple)
+Unit = TypeVar("Unit", bound=tuple[object, ...])
 Floats = npt.NDArray[np.float64]
 
 

@@ -33,14 +33,22 @@ class SceneData(EditData, ABC):
 
     Args:
         views: followed in a step; None: all.
-        **options: see :class:`EditData`.
+        seed: of their order; it does not choose what is edited.
+        resolution: about how long a side of the fitted views is, in pixels; None: as captured.
+        side: which side that is; see :class:`csd_lab.data.fit.Fit`.
     """
 
     kind = "views"
     suited = "scene or reconstruction for a capture, whose views a scene is to show"
 
-    def __init__(self, views: int | None = None, **options: Any) -> None:
-        super().__init__(batch_size=views, **options)
+    def __init__(
+        self,
+        views: int | None = None,
+        seed: int = 0,
+        resolution: int | None = None,
+        side: Side = "short",
+    ) -> None:
+        super().__init__(views, seed, resolution, side)
         self._hold = 1
 
     @property

@@ -56,7 +56,7 @@ import gc
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Required, TypedDict, final
 
 import pytorch_lightning as pl
 import torch
@@ -111,6 +111,18 @@ class Step(NamedTuple):
     residual: Residual
     distillation: Distillation
     errors: Tensor | None = None
+
+
+class ParticleOptions(TypedDict, total=False):
+    """What a modality hands on to :class:`ParticleModule`, which says what it is."""
+
+    prior: Required[Prior]
+    distiller: Required[Distiller]
+    timesteps: Required[TimestepSampler | None]
+    optimizer: Required[OptimizerFactory]
+    scheduler: SchedulerFactory | None
+    noise: NoiseMode
+    seed: int
 
 
 class ParticleModule(EditModule, ABC):

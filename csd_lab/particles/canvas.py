@@ -31,7 +31,7 @@ on.
 """
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ from csd_lab.canvas.regions import WHOLE
 from csd_lab.canvas.windows import Taper, check_pair
 from csd_lab.checks import is_finite
 from csd_lab.distill import Sampler, particle_noise, places_generator
-from csd_lab.particles.latents import LatentParticles
+from csd_lab.particles.latents import LatentOptions, LatentParticles
 from csd_lab.types import Blend
 
 Sides = int | Sequence[int]
@@ -96,7 +96,7 @@ class CanvasParticles(LatentParticles):
         transition: float = 0.0,
         keep: bool = False,
         visible: tuple[float, float] = WHOLE,
-        **options: Any,
+        **options: Unpack[LatentOptions],
     ) -> None:
         super().__init__(frames, prompt, **options)
         if len(frames) != 1:

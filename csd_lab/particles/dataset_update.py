@@ -24,7 +24,7 @@ need not choose the same. With N = V all are in hand at once, and one time is en
 
 import logging
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ from csd_lab.distill import Sampler, particle_noise
 from csd_lab.fields import PosedViews, Scene, SceneFitter
 from csd_lab.particles.module import PREVIEWED, Glance, names_of, some_of
 from csd_lab.particles.recipe import bar
-from csd_lab.particles.scene import SceneModule
+from csd_lab.particles.scene import SceneModule, SceneOptions
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class DatasetUpdate(SceneModule):
     edited: Tensor
     in_hand: Tensor
 
-    def __init__(self, updates: UpdatePlan, **options: Any) -> None:
+    def __init__(self, updates: UpdatePlan, **options: Unpack[SceneOptions]) -> None:
         super().__init__(**options)
         self.updates = updates
         self.steps_per_batch = updates.steps

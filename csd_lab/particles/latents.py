@@ -15,14 +15,23 @@ begins anew instead, from noise. For a prior that reads captions, y_{p-1} then i
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Unpack, final
 
 import torch
 from torch import Tensor, nn
 
 from csd_lab.distill import Sampler
-from csd_lab.particles.base import ParticleModule
+from csd_lab.particles.base import ParticleModule, ParticleOptions
 from csd_lab.types import Blend, Conditioning
+
+
+class LatentOptions(ParticleOptions, total=False):
+    """What a modality hands on to :class:`LatentParticles`, which says what it is."""
+
+    source_prompt: str
+    negative_prompt: str
+    wrap: bool
+    steps_per_prompt: int | None
 
 
 class LatentParticles(ParticleModule, ABC):
@@ -57,7 +66,7 @@ class LatentParticles(ParticleModule, ABC):
         negative_prompt: str = "",
         wrap: bool = False,
         steps_per_prompt: int | None = None,
-        **distillation: Any,
+        **distillation: Unpack[ParticleOptions],
     ) -> None:
         super().__init__(**distillation)
         _check_frames(frames, self.prior.size_multiple)

@@ -12,17 +12,28 @@ baseline this is DreamFusion's SDS (Poole et al. 2022, arXiv 2209.14988).
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Required, Unpack, final
 
 import torch
 from torch import Tensor
 
 from csd_lab.fields import Cameras, PosedViews, Scene, SceneFitter
-from csd_lab.particles.base import ParticleModule
+from csd_lab.particles.base import ParticleModule, ParticleOptions
 from csd_lab.particles.module import Glance, OfScene, glance_at, rendered
 from csd_lab.particles.recipe import SceneRecipe
 from csd_lab.streams import Stream, torch_generator
 from csd_lab.types import Conditioning
+
+
+class SceneOptions(ParticleOptions, total=False):
+    """What :class:`SceneModule` is made of, which says what it is."""
+
+    views: Required[PosedViews]
+    shown: Required[Cameras]
+    prompt: Required[str]
+    recipe: Required[SceneRecipe]
+    source_prompt: str
+    negative_prompt: str
 
 
 class SceneModule(ParticleModule, OfScene, ABC):
@@ -57,7 +68,7 @@ class SceneModule(ParticleModule, OfScene, ABC):
         recipe: SceneRecipe,
         source_prompt: str = "",
         negative_prompt: str = "",
-        **distillation: Any,
+        **distillation: Unpack[ParticleOptions],
     ) -> None:
         super().__init__(**distillation)
         self.cameras = views.cameras
@@ -137,7 +148,7 @@ class SceneParticles(SceneModule):
         **options: see :class:`SceneModule`; the optimiser moves the scene.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, **options: Unpack[SceneOptions]) -> None:
         super().__init__(**options)
         self._scene = self.recipe.scene(self.cameras)
 

@@ -1,16 +1,20 @@
 """The way that a method takes to a scene: through its images, or straight through its cameras."""
 
-from typing import Any, Literal, get_args
+from typing import Literal, Unpack, get_args
 
 from csd_lab.distill import Distiller, Sampler
+from csd_lab.particles.base import OptimizerFactory
 from csd_lab.particles.dataset_update import DatasetUpdate, UpdatePlan
-from csd_lab.particles.scene import SceneModule, SceneParticles
+from csd_lab.particles.scene import SceneModule, SceneOptions, SceneParticles
 
 Route = Literal["images", "renderer"]
 
 
 def scene_module(
-    route: Route, updates: UpdatePlan, scene_optimizer: Any, **options: Any
+    route: Route,
+    updates: UpdatePlan,
+    scene_optimizer: OptimizerFactory,
+    **options: Unpack[SceneOptions],
 ) -> SceneModule:
     """The module of a scene.
 
@@ -27,7 +31,8 @@ def scene_module(
     check_route(route)
     if route == "images":
         return DatasetUpdate(updates, **options)
-    return SceneParticles(**{**options, "optimizer": scene_optimizer, "scheduler": None})
+    moved: SceneOptions = {**options, "optimizer": scene_optimizer, "scheduler": None}
+    return SceneParticles(**moved)
 
 
 scene_module.takes = SceneModule.takes  # type: ignore[attr-defined]  # as of a modality's class

@@ -16,7 +16,7 @@ a step share their scores (Kim et al. 2023, arXiv 2307.04787).
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, final
+from typing import Any, Unpack, final
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from csd_lab.fields import (
     Scene,
     grid_of,
 )
-from csd_lab.particles.base import ParticleModule
+from csd_lab.particles.base import ParticleModule, ParticleOptions
 from csd_lab.particles.module import OfScene, rendered
 from csd_lab.priors import Prior
 from csd_lab.streams import Stream, torch_generator
@@ -163,7 +163,7 @@ class TextTo3D(ParticleModule, OfScene):
         regularisers: Mapping[str, Regulariser] | None = None,
         view_texts: ViewTexts | None = None,
         negative_prompt: str = "",
-        **distillation: Any,
+        **distillation: Unpack[ParticleOptions],
     ) -> None:
         super().__init__(**distillation)
         check_caption_prior(type(self.prior))
