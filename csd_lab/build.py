@@ -149,7 +149,7 @@ def module_of(
     if isinstance(data, SceneData):
         data.hold(module.steps_per_batch)
     if isinstance(data, CanvasData) and isinstance(module, CanvasParticles):
-        data.lay_windows(module.grid, prior.latent_scale)
+        data.lay_windows(module.grid, prior.latent_scale, module.shift)
     return module
 
 

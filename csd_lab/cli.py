@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from filecmp import cmp
+from functools import cache
 from importlib.metadata import version
 from itertools import islice, takewhile
 from pathlib import Path
@@ -29,6 +30,7 @@ from csd_lab.data.captures import is_capture
 from csd_lab.jobs import own_overrides, single_run, sweep_job
 from csd_lab.messages import NULLABLE, WRONG, WRONG_INPUT, groups, one_line
 from csd_lab.sweep.job import JobFolder
+from csd_lab.text import listed
 
 TYPED_AS_TEXT = ("prompt", "data.path", "prior.path", "resume", "hydra.run.dir")
 """Settings whose value is taken as it was typed, whatever characters it holds."""
@@ -145,21 +147,22 @@ def own_configs() -> Path | None:
 
 def find_own_parts() -> None:
     """Let Python find what the user's configs and overrides name, and say which are not used."""
-    sys.path.append(str(Path.cwd()))
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     if (own := own_configs()) is not None:
         tell_hidden(own)
 
 
+@cache
 def tell_hidden(own: Path) -> None:
-    """Say which of the user's configs have names that the package has: Hydra takes the latter."""
+    """Say once which of the user's configs are called as the package's: Hydra takes the latter."""
     theirs = config_folder()
     names = [path.relative_to(own) for path in sorted(own.rglob("*.yaml"))]
     there = [name for name in names if (theirs / name).is_file()]
     hidden = [str(name) for name in there if not cmp(own / name, theirs / name, shallow=False)]
     if hidden:
-        more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
         print(
-            f"csd-lab: {', '.join(hidden[:3])}{more} in ./configs: not used, since csd_lab has one "
+            f"csd-lab: {listed(hidden)} in ./configs: not used, since csd_lab has one "
             "of that name; rename it.",
             file=sys.stderr,
         )

@@ -52,6 +52,8 @@ def compose(*overrides: str) -> DictConfig:
     Raises:
         ValueError: if an argument is no override, or there is no such part or setting.
     """
+    if any(override.startswith("resume=") for override in overrides):
+        raise ValueError("resume goes on with a run's folder, which an edit from Python has not.")
     find_own_parts()
     try:
         return composed(*prepare(list(overrides)))

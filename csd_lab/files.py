@@ -46,12 +46,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path | str) -> None:
-    """Delete what killed writers left below a folder; nobody may be writing there.
+    """Delete what killed writers left in a folder; nobody may be writing there.
 
     Raises:
         OSError: if a file cannot be deleted.
     """
-    for path in Path(folder).rglob(f"{PARTIAL}*"):
+    for path in Path(folder).glob(f"{PARTIAL}*"):
         path.unlink(missing_ok=True)
 
 

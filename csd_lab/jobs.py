@@ -24,7 +24,9 @@ from csd_lab.messages import FAILED, WRONG, WRONG_INPUT, is_fault, one_line
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import Attempt, Ending, JobFolder, RunningElsewhereError, ending_of
 from csd_lab.sweep.launches import wants
+from csd_lab.sweep.objectives import objective_values
 from csd_lab.sweep.status import State, Status
+from csd_lab.text import listed
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +100,8 @@ def single_attempt(
         config = settle(config, folder.files)
         name = attempt.former.hash if go_on and attempt.former and not changed else identity(config)
         check_same(attempt, name)
+        if go_on and changed:
+            check_unfinished(attempt, folder, config)
         attempt.begin(name, overrides)
         if not go_on:
             folder.files.check_free(config.data.get("path"), config.data.get("target"))
@@ -124,6 +128,23 @@ def check_same(attempt: Attempt, name: str) -> None:
         raise ValueError(
             "resume: this run is a job of a sweep, and its settings name its folder; give the "
             "sweep's command with the new settings, which adds the jobs that they mean."
+        )
+
+
+def check_unfinished(attempt: Attempt, folder: JobFolder, config: DictConfig) -> None:
+    """Look that a run whose settings are changed has steps left to which they apply.
+
+    Raises:
+        ValueError: if it is finished.
+    """
+    from csd_lab.settings import all_steps  # heavy
+
+    done, progress = attempt.former, folder.progress()
+    finished = done is not None and done.state is State.DONE
+    if finished and progress is not None and progress.step >= all_steps(config):
+        raise ValueError(
+            f"resume: {str(folder.root)!r} is finished, so that other settings change nothing; a "
+            "larger trainer.max_steps makes it longer, and csd-lab-evaluate measures it by others."
         )
 
 
@@ -263,13 +284,13 @@ def objectives(config: DictConfig, folder: JobFolder) -> Any:
     if status is None or status.state is not State.DONE:
         raise JobFailedError(f"{folder.root.name} is {status.state if status else 'not begun'}.")
     figures = json.loads(folder.files.results.read_text(encoding="utf-8"))["metrics"]
-    if missing := [name for name in names if figures.get(name) is None]:
-        raise JobFailedError(
-            f"sweep.objectives must name metrics of the job, such as {', '.join(figures)}, "
-            f"got {missing[0]!r}."
-        )
-    values = tuple(float(figures[name]) for name in names)
-    return values[0] if len(values) == 1 else values
+    try:
+        values = objective_values("sweep.objectives", names, figures)
+    except ValueError as error:
+        raise JobFailedError(str(error)) from error
+    if values is None:
+        raise JobFailedError(f"{listed(names)}: undefined for {folder.root.name}.")
+    return values[0] if len(values) == 1 else tuple(values)
 
 
 def own_overrides(task: Sequence[str]) -> list[str]:

@@ -42,9 +42,11 @@ from csd_lab.settings import (
     rank_count,
     samples,
 )
+from csd_lab.sweep.identity import HOW, says_how
 from csd_lab.sweep.job import Ending, ending_of
 from csd_lab.sweep.progress import read_progress
-from csd_lab.sweep.status import State
+from csd_lab.sweep.status import State, read_status
+from csd_lab.text import listed
 from csd_lab.types import EditTask
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,14 @@ GROUPS = (
 )
 """Config groups whose choices say what a run is."""
 
+MEASURED = "callbacks.evaluate.suite"
+"""The setting that refers to the metrics."""
+
 FILES = {"path", "target", "mask", "reconstruction", "cache"}
 """What settings are called that name files or folders."""
+
+SCHEDULES = ("method.timesteps.steps", "optimizer.scheduler.steps", "modality.growth.steps")
+"""Settings that say how long schedules are; a run that goes on keeps its own."""
 
 RESUMABLE = ("trainer", "callbacks", "logger", "metrics")
 """Groups whose settings may change when a run goes on; the others make it another run."""
@@ -200,14 +208,17 @@ def settle(config: DictConfig, folder: RunFolder) -> DictConfig:
         key = override.lstrip("+~").partition("=")[0]
         if key == "resume":
             continue
-        if key.split(".")[0] not in RESUMABLE or key in RESUMABLE:
-            allowed = ", ".join(f"{group}.*" for group in RESUMABLE)
+        if not says_how(key) and (key.split(".")[0] not in RESUMABLE or key in RESUMABLE):
+            allowed = ", ".join([*(f"{group}.*" for group in RESUMABLE), *HOW[:3]])
             raise ValueError(
                 "resume goes on with the run's own settings; "
                 f"only {allowed} may change, got {key!r}."
             )
         OmegaConf.update(saved, key, OmegaConf.select(config, key), force_add=True)
+    if OmegaConf.select(saved, MEASURED) is not None:
+        OmegaConf.update(saved, MEASURED, saved.metrics)
     check_steps(saved, steps)
+    tell_schedules(saved, steps)
     find_sources(saved)
     saved.resume = None
     return saved
@@ -245,6 +256,17 @@ def check_steps(config: DictConfig, former: int) -> None:
             f"trainer.max_steps must stay as it was, {former}, where prompts follow one another, "
             "views of a scene are edited or a method samples, got "
             f"{config.trainer.max_steps}."
+        )
+
+
+def tell_schedules(config: DictConfig, former: int) -> None:
+    """Say which schedules of a run that is made longer or shorter stay as they were made."""
+    kept = [name for name in SCHEDULES if OmegaConf.select(config, name) == former]
+    if config.trainer.max_steps != former and kept:
+        print(
+            f"csd-lab: {listed(kept)} stay at {former}, as the run began; one of "
+            f"{config.trainer.max_steps} steps from the start would come out otherwise.",
+            file=sys.stderr,
         )
 
 
@@ -314,15 +336,23 @@ def tell(
 ) -> None:
     """Write the page and tell where it is and how to go on, after so many steps of so many."""
     early = status == "finished" and steps[0] < steps[1]  # by trainer.max_time, or a callback
-    write_page(folder, status, steps[0], steps[0] if early else steps[1], task, facts, message)
+    of = steps[0] if early else steps[1]
+    write_page(folder, status, steps[0], of, task, facts, command_of(folder), message)
     if metrics := results_after(folder, steps[0]).get("metrics"):
         shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
         Console().print(table_of("metric", shown))
     if status == "interrupted" or early:
         print(f"Stopped after step {steps[0]} of {steps[1]}.")
     if status != "finished" and folder.checkpoint.is_file():
-        print(f"Go on with: csd-lab resume={shlex.quote(str(folder.root))}")
+        when = "Once its cause is gone, go" if status == "failed" else "Go"
+        print(f"{when} on with: csd-lab resume={shlex.quote(str(folder.root))}")
     print(f"Report: {folder.report}")
+
+
+def command_of(folder: RunFolder) -> str:
+    """What would have the run in a folder, whoever began it: the command of a run by itself."""
+    status = read_status(folder.status)
+    return shlex.join(["csd-lab", *(status.overrides if status else ())])
 
 
 def table_of(heading: str, rows: Mapping[str, str]) -> Table:

@@ -46,6 +46,11 @@ class RunFolder:
         return (self.path, self.depth, self.points, self.mesh, self.mesh_glb)
 
     @property
+    def places(self) -> tuple[Path, ...]:
+        """The folders in which a run writes, itself the first."""
+        return (self.root, self.checkpoint.parent, self.plots, self.previews)
+
+    @property
     def written(self) -> tuple[Path, ...]:
         """What there is of what a run writes, but for its config, status and log."""
         media = (self.edited, self.side_by_side, self.contact_sheet, self.side_by_side_image)

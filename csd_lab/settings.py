@@ -8,7 +8,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from csd_lab.checks import check_choice, check_whole
+from csd_lab.checks import check_choice, check_whole, is_finite
 from csd_lab.data import EditData, SceneData, TextScene
 from csd_lab.distill import Sampler
 from csd_lab.distill.noise import NoiseMode
@@ -111,7 +111,8 @@ def check_gpus(trainer: DictConfig, there: int) -> None:
     if wrong:
         raise ValueError(
             f"trainer.devices must be auto, 1 to {there}, or a list of numbers from 0 to "
-            f"{there - 1}, of the GPUs that are here, got {trainer.devices!r}."
+            f"{there - 1}, of the GPUs that are here, got {trainer.devices!r}. (A job of a sweep "
+            "sees its own alone: say how many here, and which in hydra.launcher.devices.)"
         )
 
 
@@ -184,7 +185,7 @@ def describe(config: DictConfig, data: EditData) -> dict[str, str]:
     if config.choices.modality == "reconstruction":
         return about | rest
     task, prompts = data.task, prompts_in_turn(config)
-    guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if isinstance(v, float))
+    guidance = " ".join(f"{k} {v:g}" for k, v in config.guidance.items() if is_finite(v))
     if prompts > 1:
         rest["steps"] += " for each prompt"
     if (times := updates(config)) > 1:
@@ -259,7 +260,8 @@ def unused(config: DictConfig, overrides: Sequence[str]) -> str:
 def idle(config: DictConfig) -> dict[str, str]:
     """Why settings change nothing in this run, by their names or those of their groups."""
     choices = config.choices
-    used = {name.partition(".")[0] for name in used_settings(config)}
+    settings = used_settings(config)
+    used = {name.partition(".")[0] for name in settings}
     user = "method" if "method" in used else "modality"
     users = dict.fromkeys(OF_METHODS, user) | dict.fromkeys(OF_MODALITIES, "modality")
     reasons = {
@@ -271,7 +273,7 @@ def idle(config: DictConfig) -> dict[str, str]:
         moved = "modality.scene_optimizer moves the scene (modality.route=renderer)"
         updated = "views are not updated (modality.route=renderer)"
         reasons |= {"optimizer": moved, "method.lr": moved, "modality.updates": updated}
-    elif choices.optimizer != "sgd" and "lr" in config.method:
+    elif "method.lr" not in settings and "lr" in config.method:
         reasons["method.lr"] = f"optimizer={choices.optimizer} has its own, optimizer.optimizer.lr"
     return reasons
 

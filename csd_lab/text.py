@@ -1,5 +1,10 @@
 """Text for people, on one line."""
 
+from collections.abc import Sequence
+
+NAMED = 3
+"""So many things of a kind are named in a line; more are counted."""
+
 
 def on_one_line(text: object) -> str:
     """Text whose runs of white space, also of several lines, are single spaces."""
@@ -11,3 +16,9 @@ def said_by(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return on_one_line(error) or type(error).__name__
+
+
+def listed(names: Sequence[str], most: int = NAMED) -> str:
+    """Names with commas between them; of more than ``most``, how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

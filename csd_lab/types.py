@@ -51,10 +51,12 @@ class Windows(NamedTuple):
         boxes: top, left, bottom and right of each, (M, 4), int64, in pixels of the image; those of
             a ring that go over the join have a right beyond the image's width.
         wrap: whether the image is a ring, whose last column stands beside its first.
+        moving: whether they lay elsewhere in every step, about these places.
     """
 
     boxes: Tensor
     wrap: bool = False
+    moving: bool = False
 
 
 class EditTask(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple, final, get_args
 import torch
 from torch import Tensor
 
-from csd_lab.checks import check_choice, check_share
+from csd_lab.checks import check_choice, check_finite, check_share
 
 CrossEditKind = Literal["auto", "replace", "refine"]
 
@@ -177,6 +177,12 @@ def _with_padding(mapping: Tensor, source: Caption, target: Caption) -> Tensor:
     return mapping
 
 
+def check_words(name: str, words: Sequence[str]) -> None:
+    """Raises ValueError unless these are several texts, and no single one, which has letters."""
+    if isinstance(words, str) or not all(isinstance(word, str) for word in words):
+        raise ValueError(f"{name} must be a list of words, such as [ball], got {words!r}.")
+
+
 class Plan(NamedTuple):
     """What two captions say of attention.
 
@@ -227,6 +233,9 @@ class AttentionEdit:
         self.cross: CrossEditKind = cross
         self.cross_replace, self.self_replace = cross_replace, self_replace
         self.equaliser = dict(equaliser or {})
+        for word, factor in self.equaliser.items():
+            check_finite(f"equaliser of {word!r}", factor)
+        check_words("blend_words", blend_words or ())
         self.blend_words = None if blend_words is None else tuple(blend_words)
         self.threshold = threshold
 

@@ -81,6 +81,7 @@ class ScheduledSampler(Sampler, ABC):
         self.steps = steps
         self.noise: NoiseMode = noise
         self.seed = seed
+        self.begun = 0
         self.taken = 0
         self._factory = scheduler
         self._config: dict[str, Any] = {}
@@ -103,6 +104,7 @@ class ScheduledSampler(Sampler, ABC):
             )
         # A prior gives noise estimates whatever its network predicts.
         self._config = prior.scheduler_config | {"prediction_type": "epsilon"}
+        self.begun = 0
         self._restart()
         if (needed := len(self.scheduler.timesteps)) != self.steps:
             raise ValueError(
@@ -112,14 +114,20 @@ class ScheduledSampler(Sampler, ABC):
         self.check(prior)
 
     def _restart(self) -> None:
+        """Forget what was sampled; whoever begins to sample says so."""
         self.scheduler = self._factory(self._config)
         self.scheduler.set_timesteps(self.steps)
         self.taken = 0
 
     def start(self, source: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:  # noqa: ARG002
         """The noise, at the level at which the scheduler begins."""
-        self._restart()
+        self._begin()
         return noise * self.scheduler.init_noise_sigma
+
+    def _begin(self) -> None:
+        """Begin anew, with other random numbers than all times before."""
+        self._restart()
+        self.begun += 1
 
     @final
     def timestep(self, step: int) -> Tensor:
@@ -176,12 +184,12 @@ class ScheduledSampler(Sampler, ABC):
     def _generators(self, count: int) -> Sequence[torch.Generator]:
         """Random generators of this step, one a particle."""
         particles = [0] * count if self.noise == "shared" else range(count)
-        place = (Stream.SAMPLER_NOISE, self.seed, self.taken)
+        place = (Stream.SAMPLER_NOISE, self.seed, self.begun, self.taken)
         return [torch_generator(*place, particle) for particle in particles]
 
     def state_dict(self) -> dict[str, Any]:
-        """Steps taken, and the scheduler's memory of them."""
-        return {"taken": self.taken, "scheduler": state_of(self.scheduler)}
+        """How often it began, steps taken since, and the scheduler's memory of them."""
+        return {"begun": self.begun, "taken": self.taken, "scheduler": state_of(self.scheduler)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state.
@@ -194,6 +202,7 @@ class ScheduledSampler(Sampler, ABC):
                 f"trainer.max_steps must stay as it was, {steps}, for a method that samples, "
                 f"got {self.steps}"
             )
+        self.begun = state["begun"]
         self.taken = state["taken"]
         put_state(self.scheduler, state["scheduler"])
 

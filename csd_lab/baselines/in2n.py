@@ -59,7 +59,6 @@ class InstructNerf2Nerf(ScheduledSampler):
             raise ValueError(f"low and high must have 0 < low <= high < 1, got {low} and {high}")
         self.low = low
         self.high = high
-        self.begun = 0
         self._limit = 0
 
     def check(self, prior: Prior) -> None:
@@ -93,12 +92,10 @@ class InstructNerf2Nerf(ScheduledSampler):
         self.scheduler.set_timesteps(self.steps)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's, with how often it began, and T."""
-        level = self.scheduler.config.num_train_timesteps
-        return {**super().state_dict(), "begun": self.begun, "level": level}
+        """The sampler's, with T."""
+        return {**super().state_dict(), "level": self.scheduler.config.num_train_timesteps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from such a state."""
         self._below(state["level"])
         super().load_state_dict(state)
-        self.begun = state["begun"]

@@ -274,7 +274,7 @@ class InvertingSampler(ScheduledSampler, ABC):
         Raises:
             ValueError: the prompts are no captions that hold for all frames.
         """
-        self._restart()
+        self._begin()
         source_caption, target_caption = captions(conditioning)
         return self.invert(source, source_caption, target_caption)
 

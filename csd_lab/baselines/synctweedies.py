@@ -46,7 +46,7 @@ class SyncTweedies(ScheduledSampler):
 
     def start(self, source: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:  # noqa: ARG002
         """Anything: the first step replaces it."""
-        self._restart()
+        self._begin()
         self._views: Tensor | None = None
         return source
 

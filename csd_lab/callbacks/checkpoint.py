@@ -130,6 +130,14 @@ class GracefulStop(pl.Callback):
             self.received = signal.Signals(number)
             trainer.should_stop = True
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Have the state of a stopped run saved first: its sender may not wait for all the rest."""
+        del pl_module
+        if self.received is not None and trainer.global_step < trainer.max_steps:
+            for callback in trainer.checkpoint_callbacks:
+                if isinstance(callback, LastCheckpoint):
+                    callback.save(trainer)
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Put the former handlers back."""
         del trainer, pl_module, stage

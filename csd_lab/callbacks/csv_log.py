@@ -2,6 +2,7 @@
 
 import csv
 from argparse import Namespace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -41,8 +42,12 @@ class CsvLog(Logger):
         check_whole("flush_every", flush_every)
         self.path = RunFolder(folder).steps
         self.flush_every = flush_every
-        self._rows = {int(row["step"]): row for row in read_rows(self.path)}
         self._unwritten: set[int] = set()
+
+    @cached_property
+    def _rows(self) -> dict[int, dict[str, str]]:
+        """By step; those of a run that goes on, read when the first one is logged."""
+        return {int(row["step"]): row for row in read_rows(self.path)}
 
     @property
     def name(self) -> str:

@@ -16,8 +16,8 @@ class NonFiniteGradientError(ValueError):
 class NonFiniteGuard(pl.Callback):
     """Raises before the update of a step whose gradient, or loss, is not finite.
 
-    The parameters are then those of the last good step, and can be saved. All ranks raise in the
-    same step: each looks at what was gathered of all particles.
+    The parameters are then those of the last good step, and can be saved. Where a gradient is not
+    finite, all ranks raise in the same step: each looks at what was gathered of all particles.
 
     Raises:
         NonFiniteGradientError: names the step, the particles and t.
@@ -26,41 +26,46 @@ class NonFiniteGuard(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        """Look at every particle's own residual first, since a kernel spreads a NaN to all."""
-        if not isinstance(pl_module, ParticleModule):
-            _check_loss(loss, trainer.global_step)
-            return
-        step = pl_module.latest
-        finite = _finite(step.residual.delta) & _finite(step.residual.x_t)
-        if finite.all():
-            finite = _finite(step.distillation.gradient)
-        if not finite.all():
-            straight = isinstance(pl_module, SceneParticles)
-            rate = "modality.scene_optimizer.lr" if straight else "optimizer.optimizer.lr"
+        """Look at all particles, and at the rank's own loss, which penalties are part of."""
+        if isinstance(pl_module, ParticleModule):
+            _check_particles(pl_module)
+        if not bool(loss.isfinite()):
             raise NonFiniteGradientError(
-                f"The gradient of step {step.number} is not finite for particle "
-                f"{_listed(step.ids, finite)} (t = {int(step.timestep)}). The last good state is "
-                f"checkpointed; try a smaller {rate} or guidance.text."
+                f"The loss of step {trainer.global_step} is not finite. It would be so again from "
+                "the checkpoint; start anew with a smaller optimizer.optimizer.lr."
             )
-        if step.errors is not None and not step.errors.isfinite().all():
-            raise NonFiniteGradientError(
-                f"What learns from the particles has an error that is not finite in step "
-                f"{step.number}, for particle {_listed(step.ids, step.errors.isfinite())}. The "
-                "last good state is checkpointed; try a smaller learning_rate of the learner."
-            )
+
+
+def _check_particles(module: ParticleModule) -> None:
+    """Look at each particle's own residual first, since a kernel spreads a NaN to all.
+
+    Raises:
+        NonFiniteGradientError: names the step, the particles and t.
+    """
+    step = module.latest
+    finite = _finite(step.residual.delta) & _finite(step.residual.x_t)
+    if finite.all():
+        finite = _finite(step.distillation.gradient)
+    if not finite.all():
+        straight = isinstance(module, SceneParticles)
+        rate = "modality.scene_optimizer.lr" if straight else "optimizer.optimizer.lr"
+        raise NonFiniteGradientError(
+            f"The gradient of step {step.number} is not finite for particle "
+            f"{_listed(step.ids, finite)} (t = {int(step.timestep)}). It would be so again "
+            f"from the checkpoint; start anew with a smaller {rate} or guidance.text."
+        )
+    if step.errors is not None and not step.errors.isfinite().all():
+        raise NonFiniteGradientError(
+            f"What learns from the particles has an error that is not finite in step "
+            f"{step.number}, for particle {_listed(step.ids, step.errors.isfinite())}. It "
+            "would be so again from the checkpoint; start anew with a smaller learning_rate "
+            "of the learner."
+        )
 
 
 def _listed(ids: Tensor, finite: Tensor) -> str:
     """Names of the particles that are not."""
     return ", ".join(str(i) for i in ids[~finite].tolist())
-
-
-def _check_loss(loss: Tensor, step: int) -> None:
-    if not bool(loss.isfinite()):
-        raise NonFiniteGradientError(
-            f"The loss of step {step} is not finite. The last good state is checkpointed; try a "
-            "smaller optimizer.optimizer.lr."
-        )
 
 
 def _finite(tensor: Tensor) -> Tensor:

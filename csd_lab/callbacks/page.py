@@ -2,7 +2,6 @@
 
 import platform
 import shlex
-import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from math import nan
@@ -25,6 +24,7 @@ def write_page(
     steps: int,
     task: EditTask,
     facts: Mapping[str, str],
+    command: str,
     message: str = "",
 ) -> None:
     """Write the page of a run with whatever it has so far.
@@ -36,6 +36,7 @@ def write_page(
         steps: steps wanted.
         task: what was to be edited.
         facts: what the run is, by name.
+        command: what makes such a run.
         message: why it ended, if not because it was finished.
 
     Raises:
@@ -54,6 +55,7 @@ def write_page(
         notes={name: MetricNote(**note) for name, note in results.get("notes", {}).items()},
         skipped=results.get("skipped", {}),
         **_shown(folder, one_image=len(task.source) == 1),
+        command=command,
         **_made_by(folder),
     )
     write_run_page(folder.report, page)
@@ -79,7 +81,6 @@ def _made_by(folder: RunFolder) -> dict[str, Any]:
     """What the page says of how the run was made, by its fields."""
     return {
         "config": _read(folder.config),
-        "command": shlex.join(["csd-lab", *sys.argv[1:]]),
         "resume": shlex.join(["csd-lab", f"resume={folder.root}"]),
         "environment": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
         "log": "\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),

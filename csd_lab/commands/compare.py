@@ -22,7 +22,7 @@ from csd_lab.compare.page import Media, write_comparison_page
 from csd_lab.compare.statistics import Estimate
 from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
 from csd_lab.files import atomic_path
-from csd_lab.text import said_by
+from csd_lab.text import listed, said_by
 
 NAME = "comparison"
 COLUMNS = 3
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         "folders",
         nargs="+",
         type=Path,
-        help="sweep folders, run folders, or folders that hold such",
+        help="folders of sweeps or runs, or folders that hold them",
     )
     parser.add_argument(
         "--out", type=Path, help="where to write (default: the folder that was given, or holds all)"
@@ -79,12 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--by",
         type=_names,
-        help="settings to group by, with commas (default: the parts, such as method and kernel, "
-        "whose choice differs)",
+        help="settings to group by, with commas (default: everything that differs, but for "
+        "seeds, prompts and scenes)",
     )
     parser.add_argument(
         "--reference",
-        help='group that others are compared with, such as "csd_edit" or "csd_edit,rbf"',
+        help='group that others are compared with, such as "dds" or "csd_edit_best,rbf" '
+        "(default: the group next to the defaults)",
     )
     parser.add_argument(
         "--metrics", type=_names, help="metrics to show, with commas (default: all)"
@@ -212,8 +213,7 @@ def _shared(folders: Sequence[Path]) -> Path:
 
 def _title(folders: Sequence[Path]) -> str:
     names = list(dict.fromkeys(folder.resolve().name for folder in folders))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"Comparison of {', '.join(names[:3])}{more}"
+    return f"Comparison of {listed(names)}"
 
 
 def _command() -> str:

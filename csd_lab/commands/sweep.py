@@ -53,15 +53,15 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(required=True, metavar="status|retry|prune")
     look = commands.add_parser("status", help="show all jobs of a sweep")
     look.add_argument("--json", action="store_true", help="as JSON, for programs")
-    look.add_argument("--metric", help="name of the figure to show")
+    look.add_argument("--metric", help="which metric to show")
     look.set_defaults(run=status)
     again = commands.add_parser("retry", help="have failed jobs wait for the next launch")
     again.set_defaults(run=retry)
-    less = commands.add_parser("prune", help="delete jobs; never such as run")
+    less = commands.add_parser("prune", help="delete jobs, but none that run")
     for state in DELETABLE:
         less.add_argument(f"--{state}", action="store_true", help=f"those that are {state}")
     less.add_argument(
-        "--unwanted", action="store_true", help="those that the latest command does not mean"
+        "--unwanted", action="store_true", help="those that the latest command no longer asks for"
     )
     less.add_argument("--yes", action="store_true", help="do not ask")
     less.set_defaults(run=prune)
@@ -123,6 +123,11 @@ def prune(options: argparse.Namespace) -> int:
     """Delete jobs."""
     folder = sweep_folder(options.folder)
     states = [state for state in DELETABLE if getattr(options, state)]
+    if options.unwanted and folder.latest is None:
+        raise ValueError(
+            "--unwanted goes by the sweep's latest command, and the launch.json that holds it is "
+            "missing or damaged."
+        )
     keep = folder.latest.jobs if options.unwanted and folder.latest else None
     if not states and keep is None:
         choices = " ".join(f"--{state}" for state in DELETABLE)

@@ -17,6 +17,7 @@ import yaml
 
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep import JobFolder, State, Status
+from csd_lab.sweep.identity import says_how
 from csd_lab.text import on_one_line
 
 RunState = Literal["done", "running", "waiting", "interrupted", "failed", "unreadable"]
@@ -139,7 +140,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Value]:
     for root, value in config.items():
         if root != "choices" and root not in NOT_SETTINGS:
             flat.update(_leaves(str(root), value))
-    return flat
+    return {name: value for name, value in flat.items() if not says_how(name)}
 
 
 def _run_folders(path: Path) -> Iterator[Path]:

@@ -47,19 +47,20 @@ class CanvasData(EditData, ABC):
         return {"frames": self.frames, "wrap": self.wrap, "visible": self.fit.visible}
 
     @final
-    def lay_windows(self, grid: WindowGrid, scale: int) -> None:
+    def lay_windows(self, grid: WindowGrid, scale: int, moving: bool = False) -> None:
         """Take the windows of steps from this grid.
 
         Args:
             grid: windows over the latents of :attr:`frames`.
             scale: pixels of these a latent, along each axis.
+            moving: whether a step's windows are shifted.
 
         Raises:
             ValueError: if a batch cannot be filled with different windows.
         """
         check_batch_size(self.batch_size, len(grid), "the image's", "windows")
         self._grid = grid
-        self.windows = self._in_pixels(grid, scale)
+        self.windows = self._in_pixels(grid, scale)._replace(moving=moving)
 
     @final
     def batches(self, start: Callable[[], int]) -> IterableDataset[Tensor]:

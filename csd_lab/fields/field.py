@@ -25,9 +25,10 @@ Of v nodes a side with values g, smoothness is a mean over neighbours along each
 .. math::
     S = \sum_{a \in \{x, y, z\}} \frac{1}{v^2 (v - 1)} \sum_n (g_{n + a} - g_n)^2,
 
-summed over density and colour. It is estimated without bias from one of K slabs of nodes, K times
-its share of S, as Fridovich-Keil et al. 2022 (arXiv 2112.05131) do: going through all of a grid for
-a thousand rays would cost more than the rays.
+of density, plus the mean of that of the three colours, plus the same of the background's pixels.
+The grid's is estimated without bias from one of K slabs of nodes, K times its share, as
+Fridovich-Keil et al. 2022 (arXiv 2112.05131) do: going through all of a grid for a thousand rays
+would cost more than the rays.
 """
 
 import math
@@ -38,7 +39,7 @@ from typing import NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import grid_sample, interpolate, max_pool3d, pad, softplus
+from torch.nn.functional import grid_sample, interpolate, pad, softplus
 
 from csd_lab.checks import check_positive, check_whole
 
@@ -135,9 +136,6 @@ class Panorama(nn.Module):
 class GridField(RadianceField):
     """Values at the nodes of a cubic grid, linear in between; the background is a panorama.
 
-    Cells whose density stays below a bound are skipped (:meth:`skip_empty`): they count as empty,
-    and cost nothing.
-
     Args:
         centre: of the scene, (3,), in world units.
         scale: r, half the side of the cube that is seen in full, in world units.
@@ -151,7 +149,6 @@ class GridField(RadianceField):
 
     centre: Tensor
     scale: Tensor
-    occupied: Tensor
 
     def __init__(
         self,
@@ -172,7 +169,6 @@ class GridField(RadianceField):
         values[:, 0] = THIN
         self.values = nn.Parameter(values)
         self.panorama = Panorama(background_height)
-        self.register_buffer("occupied", torch.ones(1, 1, *nodes, dtype=torch.bool))
 
     @property
     def resolution(self) -> int:
@@ -202,14 +198,8 @@ class GridField(RadianceField):
     def forward(self, points: Tensor) -> Radiance:
         """Density and colour at points (P, 3) of the world."""
         places = self._places(points)
-        kept = self._occupied(places).nonzero()[:, 0]
-        values = _sample(self.values, places[kept])
-        density = self._density(values[:, 0], places[kept])
-        colour = values[:, 1:].sigmoid()
-        return Radiance(
-            points.new_zeros(len(points)).index_copy(0, kept, density),
-            points.new_zeros(len(points), 3).index_copy(0, kept, colour),
-        )
+        values = _sample(self.values, places)
+        return Radiance(self._density(values[:, 0], places), values[:, 1:].sigmoid())
 
     def background(self, directions: Tensor) -> Tensor:
         """Colour of the panorama in directions (R, 3): (R, 3), in [0, 1]."""
@@ -261,13 +251,6 @@ class GridField(RadianceField):
         nodes = (resolution, resolution, resolution)
         enlarge = partial(interpolate, size=nodes, mode="trilinear", align_corners=True)
         self.values = nn.Parameter(enlarge(self.values))
-        self.occupied = enlarge(self.occupied.float()) > 0
-
-    @torch.no_grad()
-    def skip_empty(self, bound: float = 0.01) -> None:
-        """Count as empty from now on what has no denser neighbour than ``bound``, per ``scale``."""
-        dense = softplus(self.densities) * self.density_scale > bound
-        self.occupied = max_pool3d(dense.float(), 3, stride=1, padding=1) > 0
 
     def _density(self, values: Tensor, places: Tensor) -> Tensor:
         """Per world unit, of the grid's values at places of the cube, (P, 3), in [-1, 1]."""
@@ -276,12 +259,6 @@ class GridField(RadianceField):
     def _places(self, points: Tensor) -> Tensor:
         """Points of the cube, (P, 3), in [-1, 1]: x, y, z."""
         return contract((points - self.centre) / self.scale) / 2
-
-    def _occupied(self, places: Tensor) -> Tensor:
-        """Whether each place is to be looked at, (P,)."""
-        last = self.resolution - 1
-        x, y, z = ((places + 1) / 2 * last).round().long().clamp(0, last).unbind(dim=1)
-        return self.occupied[0, 0, z, y, x]
 
 
 def _shrunk(cube: Tensor) -> Tensor:

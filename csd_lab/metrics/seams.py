@@ -25,11 +25,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from csd_lab.metrics.base import ONE_IMAGE, ArtefactMetric, windows_of
+from csd_lab.metrics.base import ONE_IMAGE, ArtefactMetric, of_task, windows_of
 from csd_lab.types import Artefact, Windows
 
 REACH = 4
 """Pixels that are compared on either side of a line."""
+
+FIXED = of_task(
+    "windows that lie where they are in every step (modality.shift=false)",
+    lambda task: task.windows is None or not task.windows.moving,
+)
+"""Windows that move have no borders to look at, and leave steps everywhere or nowhere."""
 
 SMOOTH = 0.04
 """Steps of the source below this, in [0, 1], do not hide one of the edit."""
@@ -135,7 +141,7 @@ class SeamError(ArtefactMetric):
     """
 
     basename = "seam_error"
-    needs = (ONE_IMAGE,)
+    needs = (ONE_IMAGE, FIXED)
     unit = "of [0, 1]"
     higher_is_better = False
     plot_lower_bound = -1.0

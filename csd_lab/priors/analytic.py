@@ -75,8 +75,8 @@ class Components(NamedTuple):
 class GaussianMixture(Prior):
     """A mixture of K Gaussians over particles of a shape, mostly (C, h, w).
 
-    Images, latents and image conditions are one and the same: encoding and decoding change
-    nothing, not even the range.
+    Images, latents and image conditions are one and the same: encoding changes nothing, and
+    decoding cuts what lies outside [0, 1].
 
     Args:
         means: m_k, (K, *shape); their type and device are the mixture's.

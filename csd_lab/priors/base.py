@@ -69,7 +69,8 @@ class Prior(nn.Module, ABC):
     Attributes:
         reads: what its texts are, the ``caption`` of a result or an ``instruction``.
         takes_image: whether it is conditioned on an image, besides the text.
-        samples_evaluated: samples that ``predict_noise`` has evaluated so far, over all branches.
+        samples_evaluated: samples that were evaluated so far, over all branches, also for a learner
+            and, where memory is saved by evaluating them once more, twice.
 
     Raises:
         ValueError: ``max_batch`` is below 1.

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -28,8 +29,17 @@ WEIGHTS = {
 PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 PREDICTIONS = ("epsilon", "v_prediction")
-CONDITIONS = ("class_embed_type", "num_class_embeds", "addition_embed_type", "encoder_hid_dim_type")
+CONDITIONS = (
+    "class_embed_type",
+    "num_class_embeds",
+    "addition_embed_type",
+    "encoder_hid_dim_type",
+    "time_cond_proj_dim",
+)
 """Settings of a unet that wants more than noise, a timestep and a text."""
+
+SHIFTS = ("shift_factor", "latents_mean", "latents_std")
+"""Settings of an autoencoder whose latents are more than scaled."""
 
 CONFIGS = ("model_index.json", "scheduler/*.json", *(f"{part}/config.json" for part in WEIGHTS))
 """What tells whether a model is one for these priors."""
@@ -117,7 +127,9 @@ def open_pipeline(
 
 def _configs(root: Path) -> PipelineFolder:
     """What a folder says of its parts."""
-    _read(root, "model_index.json")
+    index = _read(root, "model_index.json")
+    if "unet" not in index and "transformer" in index:
+        _refuse_kind(root, f"it is a {index.get('_class_name')}, which has no unet")
     scheduler = _read(root, "scheduler/scheduler_config.json")
     configs = {part: _read(root, f"{part}/config.json") for part in WEIGHTS}
     return PipelineFolder(root, scheduler=scheduler, **configs)
@@ -166,6 +178,13 @@ def _refuse(root: Path, reason: str) -> NoReturn:
     )
 
 
+def _refuse_kind(root: Path, what: str) -> NoReturn:
+    raise ValueError(
+        f"path={str(root)!r} must be a pipeline of the kind of Stable Diffusion 1 or 2, and "
+        f"{what}: pass one of those"
+    )
+
+
 def _read(root: Path, name: str) -> dict[str, Any]:
     """A JSON object of the folder."""
     if not (root / name).is_file():
@@ -211,13 +230,7 @@ def _check_weights(root: Path, part: str, stem: str) -> None:
 
 def _check_kinds(folder: PipelineFolder) -> None:
     """Raises ValueError unless the parts are those of a Stable Diffusion 1 or 2, and fit."""
-
-    def refuse(what: str) -> NoReturn:
-        raise ValueError(
-            f"path={str(folder.root)!r} must be a pipeline of the kind of Stable Diffusion 1 or 2, "
-            f"and {what}: pass one of those"
-        )
-
+    refuse = partial(_refuse_kind, folder.root)
     kinds = {
         "unet": (folder.unet.get("_class_name"), "UNet2DConditionModel"),
         "vae": (folder.vae.get("_class_name"), "AutoencoderKL"),
@@ -233,6 +246,8 @@ def _check_kinds(folder: PipelineFolder) -> None:
             f"it predicts {prediction} in a schedule of {schedule}, not "
             f"{' or '.join(PREDICTIONS)} in a variance-preserving diffusion"
         )
+    if shifts := [name for name in SHIFTS if folder.vae.get(name) is not None]:
+        refuse(f"its latents are shifted ({', '.join(shifts)})")
     if more := [name for name in CONDITIONS if folder.unet.get(name) is not None]:
         refuse(f"its unet wants more than a text ({', '.join(more)})")
     width = folder.unet.get("cross_attention_dim")

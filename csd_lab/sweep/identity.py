@@ -8,7 +8,21 @@ from pathlib import PurePath
 from typing import Any
 
 NOT_IDENTITY = ("hydra", "logger", "sweep", "resume", "choices", "started_in")
-"""Settings that say how and where a job runs, and not what it computes."""
+"""Roots of settings that say where a job runs and who is told of it, and not what it computes."""
+
+HOW = (
+    "prior.device",
+    "prior.max_batch",
+    "prior.compile",
+    "prior.local_files_only",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.strategy",
+    "trainer.use_distributed_sampler",
+    "callbacks.progress",
+    "callbacks.checkpoint",
+)
+"""Settings that say how a job computes what it does: with others results differ by rounding."""
 
 DIGITS = 12
 """Hex digits of a hash: 48 bits, with which a sweep of a million jobs is safe from coincidence."""
@@ -22,13 +36,27 @@ def job_hash(config: Mapping[str, Any]) -> str:
 
     Returns:
         12 hex digits. They depend on the values and neither on the order of keys nor on
-        :data:`NOT_IDENTITY`.
+        :data:`NOT_IDENTITY` and :data:`HOW`.
 
     Raises:
         TypeError: if a value is of another type.
     """
-    settings = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    settings = _what({key: value for key, value in config.items() if key not in NOT_IDENTITY})
     return hashlib.sha256(canonical(settings).encode()).hexdigest()[:DIGITS]
+
+
+def says_how(name: str) -> bool:
+    """Whether a setting, by its dotted name, is one of :data:`HOW` or of what these hold."""
+    return any(f"{name}.".startswith(f"{how}.") for how in HOW)
+
+
+def _what(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Settings without those that say how."""
+    return {
+        key: _what(value, f"{above}{key}.") if isinstance(value, Mapping) else value
+        for key, value in settings.items()
+        if not says_how(f"{above}{key}")
+    }
 
 
 def canonical(value: Any) -> str:

@@ -31,7 +31,7 @@ PATIENCE = 2.0
 """Seconds for which a claim tries to get the lock: whoever only looks holds it for an instant."""
 
 NOT_OUTPUTS = ("status.json", "progress.json", "job.lock", "output.log", "run.log")
-"""Files of a job's life; what else lies in its folder is its output."""
+"""Files of a job's life, which are there before it has made anything."""
 
 NOT_RESULTS = ("checkpoints", "previews", "wandb")
 """Folders that may be deleted to save room; the job stays done."""
@@ -110,14 +110,17 @@ class JobFolder:
         ]
 
     def outputs(self) -> dict[str, int]:
-        """Every file that the job made, by its path in the folder, with its size in bytes."""
-        found = {}
-        for path in sorted(self.root.rglob("*")):
-            name = path.relative_to(self.root)
-            hidden = any(part.startswith(".") for part in name.parts)
-            if path.is_file() and not hidden and name.parts[0] not in NOT_OUTPUTS + NOT_RESULTS:
-                found[name.as_posix()] = path.stat().st_size
-        return found
+        """What there is of what a run writes, by its path in the folder, with its size in bytes.
+
+        Files that others put there are not the job's.
+        """
+        config = [self.files.config] if self.files.config.is_file() else []
+        made = {path.relative_to(self.root): path for path in (*config, *self.files.written)}
+        return {
+            name.as_posix(): path.stat().st_size
+            for name, path in sorted(made.items())
+            if name.parts[0] not in NOT_RESULTS
+        }
 
     @contextmanager
     def hold(self, patience: float = PATIENCE) -> Iterator[None]:
@@ -248,7 +251,8 @@ class Attempt:
         Raises:
             OSError: if that cannot be written.
         """
-        remove_partial(self._folder.root)
+        for place in self._folder.files.places:
+            remove_partial(place)
         with suppress(FileNotFoundError):
             self._progress = self._folder.files.progress.read_bytes()
             self._folder.files.progress.unlink()

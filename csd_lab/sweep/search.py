@@ -24,6 +24,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from csd_lab.sweep.objectives import objective_values
+
 JOURNAL = "search.journal"
 """The file of a search, in its sweep's folder."""
 
@@ -141,23 +143,10 @@ class Search:
     def values(self, metrics: Mapping[str, float | None]) -> list[float] | None:
         """The values of the objectives among a job's final metrics; None if one is undefined.
 
-        An objective is a metric's name, or that name without its backbone, ``clip_direction`` for
-        ``clip_direction_l14``, if this leaves one metric.
-
         Raises:
             ValueError: if there is no such metric, or several.
         """
-        values = []
-        for objective in self.objectives:
-            longer = [name for name in metrics if name.startswith(f"{objective}_")]
-            named = [objective] if objective in metrics else longer
-            if len(named) != 1:
-                raise ValueError(
-                    "hydra.sweeper.objectives must name metrics of the jobs, out of "
-                    f"{', '.join(longer or metrics) or 'none'}, got {objective!r}."
-                )
-            values.append(metrics[named[0]])
-        return None if None in values else [float(value) for value in values if value is not None]
+        return objective_values("hydra.sweeper.objectives", list(self.objectives), metrics)
 
     @property
     def answered(self) -> int:

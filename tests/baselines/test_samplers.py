@@ -120,6 +120,28 @@ def test_equal_frames_get_equal_edits_with_shared_noise_only(prior, name):
     assert (edited["independent"][0] - edited["independent"][2]).abs().max() > 1e-2
 
 
+def test_each_time_that_views_come_in_hand_steps_draw_other_noise():
+    schedule = VariancePreserving.scaled_linear()
+    mixture = GaussianMixture(torch.zeros(1, 4, 2, 2), schedule, scales=1.0, image_noise=1.0)
+    sampler = InstructPix2Pix(DualGuidance(1.0, 1.0), DiffusersScheduler(STOCHASTIC[0]), 3, seed=7)
+    noise, texts = torch.ones(2, 4, 2, 2), Conditioning("", image=torch.zeros(2, 4, 2, 2))
+    t = torch.tensor(500)
+
+    def sampled() -> torch.Tensor:
+        x = sampler.start(noise, noise, texts)
+        return x - sampler(mixture, x, noise, texts, noise, t).gradient
+
+    sampler.bind(mixture)
+    first, second = sampled(), sampled()
+    assert not torch.isclose(first, second).any()
+    state = sampler.state_dict()
+    again = sampled()
+    sampler.load_state_dict(state)
+    assert torch.equal(sampled(), again)
+    sampler.bind(mixture)
+    assert torch.equal(sampled(), first)
+
+
 def test_three_network_samples_a_frame_and_step(tiny_ip2p_folder):
     prior = Prior(tiny_ip2p_folder)
     sample_images(ip2p(steps=5), prior, images(), "a", noise_for(3))

@@ -176,14 +176,6 @@ def test_the_same_noise_gives_the_same_rays():
     assert not torch.equal(first, RENDERER(blob(), rays, 1 - noise).colour)
 
 
-def test_what_is_empty_is_skipped_and_changes_nothing():
-    field, rays = blob(), around().image_rays(0)
-    before = RENDERER(field, rays).colour
-    field.skip_empty()
-    assert 0 < field.occupied.float().mean() < 0.2
-    torch.testing.assert_close(RENDERER(field, rays).colour, before, rtol=0, atol=1e-5)
-
-
 def test_a_finer_grid_holds_the_same():
     field = blob(9)
     points = torch.rand(200, 3, generator=seeded()) * 4 - 2

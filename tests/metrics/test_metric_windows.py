@@ -125,6 +125,9 @@ def test_the_metrics_say_what_they_lack(encoder: OpenClip) -> None:
     assert "right answer" in OverWindows(ErrorSpread()).missing(
         large(Artefact(clip.edited, unknown))
     )
+    moving = single.task.windows._replace(moving=True)
+    moved = single._replace(task=single.task._replace(windows=moving))
+    assert "needs windows that lie where they are in every step" in SeamError().missing(moved)
     small = large(one_answer(size=16))
     small = small._replace(task=small.task._replace(windows=Windows(small.task.windows.boxes // 2)))
     assert "windows of at least 32 x 32 pixels" in IntraLpips(distance).missing(small)

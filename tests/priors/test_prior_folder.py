@@ -148,6 +148,19 @@ class TestRefusedBeforeLoading:
         edit(folder / "unet" / "config.json", class_embed_type="projection")
         assert "its unet wants more than a text (class_embed_type)" in message(folder)
 
+    def test_a_unet_that_wants_its_guidance_is_refused(self, folder):
+        edit(folder / "unet" / "config.json", time_cond_proj_dim=256)
+        assert "its unet wants more than a text (time_cond_proj_dim)" in message(folder)
+
+    def test_latents_that_are_shifted_are_refused(self, folder):
+        edit(folder / "vae" / "config.json", shift_factor=0.1)
+        assert "its latents are shifted (shift_factor)" in message(folder)
+
+    def test_a_pipeline_of_a_transformer_is_refused_by_its_name(self, folder):
+        index = {"_class_name": "StableDiffusion3Pipeline", "transformer": ["diffusers", "x"]}
+        (folder / "model_index.json").write_text(json.dumps(index))
+        assert "it is a StableDiffusion3Pipeline, which has no unet" in message(folder)
+
     @pytest.mark.parametrize(
         "changes",
         [{"prediction_type": "sample"}, {"_class_name": "FlowMatchEulerDiscreteScheduler"}],

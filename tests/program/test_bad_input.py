@@ -271,6 +271,11 @@ def test_a_kernel_that_a_method_has_not_is_told(csd_lab):
         (("method=dds", "distance=lpips"), "distance changes nothing: method=dds has no distance"),
         (("field.resolution=8",), "field.resolution changes nothing: modality=video has no field"),
         (("kernel.bandwidth.scale=3", "method=csd"), ""),
+        (
+            ("optimizer=adam", "method.lr=1"),
+            "method.lr changes nothing: optimizer=adam has its own",
+        ),
+        (("method.lr=1",), ""),
         (("guidance.text=3", "sampler=ddim"), "sampler changes nothing: method=csd_edit_best has"),
         (("data=world_scene", "experiment=reconstruct", "method=dds"), "method changes nothing"),
         (("data=world_scene", "method=dds", "modality.updates.fit=3"), "modality.updates.fit ch"),

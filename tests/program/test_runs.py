@@ -1,6 +1,7 @@
 """Whole runs of the program: what they leave, and that stopping changes nothing."""
 
 import csv
+import html
 import json
 import signal
 import time
@@ -101,7 +102,9 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, number, code):
 def test_a_run_can_be_made_longer(csd_lab, tmp_path):
     light = (*LIGHT, "method.timesteps.steps=10")  # else the longer run anneals more slowly
     assert csd_lab(*light, "trainer.max_steps=10", "hydra.run.dir=a").code == 0
-    assert csd_lab("resume=a", "trainer.max_steps=20").code == 0
+    longer = csd_lab("resume=a", "trainer.max_steps=20", "prior.max_batch=7")
+    assert longer.code == 0
+    assert "method.timesteps.steps stay at 10, as the run began" in longer.err
     assert csd_lab(*light, "trainer.max_steps=20", "hydra.run.dir=b").code == 0
     assert torch.equal(latents(RunFolder(tmp_path / "a")), latents(RunFolder(tmp_path / "b")))
 
@@ -118,6 +121,57 @@ def test_a_finished_run_is_not_done_again(csd_lab):
     outcome = csd_lab("resume=a")
     assert outcome.code == 0
     assert "finished" in outcome.out
+
+
+def test_a_finished_run_is_not_told_to_have_other_metrics(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    config = (tmp_path / "a" / "config.yaml").read_text()
+    outcome = csd_lab("resume=a", "++metrics.plain.colour_spread=null")
+    assert outcome.code == 2
+    assert "is finished, so that other settings change nothing" in outcome.err
+    assert (tmp_path / "a" / "config.yaml").read_text() == config
+
+
+def test_metrics_of_a_run_that_goes_on_may_be_others(csd_lab, tmp_path):
+    less = ("~metrics.plain.colour_spread", "trainer.max_steps=2", "hydra.run.dir=a")
+    assert csd_lab(*LIGHT, *less).code == 0
+    folder = RunFolder(tmp_path / "a")
+    before = json.loads(folder.results.read_text())["metrics"]
+    more = "++metrics.plain.colour_spread._target_=csd_lab.metrics.ColourSpread"
+    outcome = csd_lab("resume=a", "trainer.max_steps=3", more)
+    assert outcome.code == 0, outcome.err
+    after = json.loads(folder.results.read_text())["metrics"]
+    assert set(after) - set(before) == {"colour_spread"}
+
+
+def test_the_page_says_how_to_have_such_a_run_again(csd_lab, tmp_path):
+    typed = ("guidance.scale=5", "hydra.run.dir=a")
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", *typed).code == 0
+    assert csd_lab("resume=a", "trainer.max_steps=3").code == 0
+    page = html.unescape(RunFolder(tmp_path / "a").report.read_text())
+    assert "csd-lab experiment=colours data.frames=5 metrics=pixels trainer.max_steps=2" in page
+    assert "guidance.scale=5" in page
+    assert "scale 5" in page  # of what the run is
+
+
+def test_no_row_of_a_former_run_is_left_in_its_folder(csd_lab, tmp_path):
+    assert csd_lab(*LIGHT, "trainer.max_steps=2", "hydra.run.dir=a").code == 0
+    header = RunFolder(tmp_path / "a").steps.read_text().splitlines()[0]
+    assert "bandwidth" in header
+    one = ("method=sds", "trainer.max_steps=2", "hydra.run.dir=a")
+    assert csd_lab(*LIGHT, *one).code == 0
+    assert "bandwidth" not in RunFolder(tmp_path / "a").steps.read_text()
+
+
+def test_a_stopped_run_is_saved_before_anything_else_is_written(csd_lab, tmp_path):
+    """Whoever stops a run, such as a cluster, may kill it soon after."""
+    killed = "+callbacks.killed={_target_: stops.Killed}"
+    stop = "+callbacks.kill={_target_: stops.StopAfter, steps: 3}"
+    outcome = csd_lab(*LIGHT, "trainer.max_steps=9", "hydra.run.dir=a", killed, stop)
+    assert outcome.code == 1
+    assert "gone" in outcome.err
+    state = torch.load(RunFolder(tmp_path / "a").checkpoint, weights_only=True)
+    assert state["global_step"] == 3
 
 
 def test_a_finished_run_that_lost_a_file_is_told_to_start_anew(csd_lab, tmp_path):

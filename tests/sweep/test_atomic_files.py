@@ -37,13 +37,13 @@ def test_a_full_disk_is_told_by_the_name_of_the_file(tmp_path, monkeypatch):
 
 
 def test_what_killed_writers_leave_is_removed(tmp_path):
-    keep = tmp_path / "checkpoints" / "last.ckpt"
-    keep.parent.mkdir()
-    keep.touch()
-    (keep.parent / f"{PARTIAL}0123456789abcdef.ckpt").touch()
-    (tmp_path / f"{PARTIAL}0123456789abcdef.json").touch()
+    keep = tmp_path / "status.json"
+    others = tmp_path / "other_run" / f"{PARTIAL}0123456789abcdef.ckpt"
+    others.parent.mkdir()
+    for path in (keep, others, tmp_path / f"{PARTIAL}0123456789abcdef.json"):
+        path.touch()
     remove_partial(tmp_path)
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [keep]
+    assert {p for p in tmp_path.rglob("*") if p.is_file()} == {keep, others}
 
 
 @pytest.fixture

@@ -154,8 +154,10 @@ def test_done_means_that_the_outputs_are_there(job):
         job.files.checkpoint.parent.mkdir()
         job.files.checkpoint.write_bytes(b"large")
         job.files.output.write_text("said")
+        (job.root / "notes.md").write_text("a user's own")
         held.end(Ending(0))
     assert job.status().outputs == {"metrics.json": 2, "plots/kernel.png": 3}
+    (job.root / "notes.md").unlink()
     job.files.checkpoint.unlink()  # to save room
     assert job.status().state is State.DONE
     (job.files.plots / "kernel.png").write_bytes(b"12")

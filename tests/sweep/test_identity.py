@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from csd_lab.composition import identity
-from csd_lab.sweep.identity import NOT_IDENTITY, canonical, job_hash
+from csd_lab.sweep.identity import HOW, NOT_IDENTITY, canonical, job_hash
 
 LEAVES = (
     st.none()
@@ -63,6 +63,16 @@ def test_what_says_how_to_run_does_not_matter(settings, other):
         assert job_hash({**settings, key: other}) == job_hash(
             {k: v for k, v in settings.items() if k != key}
         )
+
+
+@pytest.mark.parametrize("name", HOW)
+def test_what_says_how_to_compute_does_not_matter(name):
+    group, _, key = name.partition(".")
+    plain = {"prior": {"path": "x"}, "trainer": {"max_steps": 3}, "callbacks": {"media": {}}}
+    for value in (1, {"deep": [1]}):
+        assert job_hash({**plain, group: {**plain[group], key: value}}) == job_hash(plain)
+    assert job_hash({**plain, group: {**plain[group], f"{key}_": 1}}) != job_hash(plain)
+    assert job_hash({**plain, "other": {key: 1}}) != job_hash({**plain, "other": {key: 2}})
 
 
 def test_seeds_are_different_jobs():

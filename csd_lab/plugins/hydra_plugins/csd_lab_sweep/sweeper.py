@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, final
@@ -19,13 +20,14 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from csd_lab.composition import identity
 from csd_lab.data.base import expanded
 from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.messages import one_line
+from csd_lab.settings import unused
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.inputs import written_at
 from csd_lab.sweep.job import JobFolder
@@ -33,6 +35,7 @@ from csd_lab.sweep.launches import Launch, go_on, wants
 from csd_lab.sweep.report import report
 from csd_lab.sweep.status import State
 from csd_lab.sweep.watch import Watch
+from csd_lab.text import listed
 
 log = logging.getLogger(__name__)
 
@@ -129,13 +132,18 @@ class ResumableSweeper(Sweeper):
         if len(combinations) > MANY:
             print(f"Composing {len(combinations)} jobs.", flush=True)
         jobs: dict[str, Job] = {}
+        hints: Counter[str] = Counter()
         for overrides in combinations:
             config = loader.load_sweep_config(self.config, overrides)
             HydraConfig.instance().set_config(config)
             name = identity(config)
+            if hint := idle_in(config, overrides):
+                hints[hint] += 1
             named = [config.data.get(key) for key in ("path", "target")]
             reads = tuple(expanded(path) for path in named if isinstance(path, str))
             jobs.setdefault(name, Job(folder.job(name), tuple(overrides), reads))
+        for hint, count in hints.items():
+            print(f"In {count} of {len(combinations)} jobs {hint}", flush=True)
         return list(jobs.values())
 
     def combinations(self, arguments: Sequence[str]) -> list[list[str]]:
@@ -198,6 +206,18 @@ class ResumableSweeper(Sweeper):
                 lost[job.folder.root.name] = str(result._return_value)
 
 
+def idle_in(config: DictConfig, overrides: Sequence[str]) -> str:
+    """What changes nothing in a job, of what was typed; "" if there is nothing.
+
+    Args:
+        config: of the job, with Hydra's node.
+        overrides: of the job.
+    """
+    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    OmegaConf.update(own, "choices", dict(config.hydra.runtime.choices), force_add=True)
+    return unused(own, overrides)
+
+
 def tell_stale(jobs: Sequence[Job]) -> None:
     """Say which jobs are done with media that have changed since."""
     written = {path: written_at(path) for path in {path for job in jobs for path in job.reads}}
@@ -210,10 +230,9 @@ def tell_stale(jobs: Sequence[Job]) -> None:
             media |= changed
             folders += [str(job.folder.root)] if changed else []
     if folders:
-        more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
         print(
             f"{', '.join(sorted(media))}: changed since {len(folders)} of these jobs were done, "
-            f"which are not done again unless you delete {', '.join(folders[:3])}{more}.",
+            f"which are not done again unless you delete {listed(folders)}.",
             flush=True,
         )
 
