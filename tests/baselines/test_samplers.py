@@ -125,11 +125,10 @@ def test_each_time_that_views_come_in_hand_steps_draw_other_noise():
     mixture = GaussianMixture(torch.zeros(1, 4, 2, 2), schedule, scales=1.0, image_noise=1.0)
     sampler = InstructPix2Pix(DualGuidance(1.0, 1.0), DiffusersScheduler(STOCHASTIC[0]), 3, seed=7)
     noise, texts = torch.ones(2, 4, 2, 2), Conditioning("", image=torch.zeros(2, 4, 2, 2))
-    t = torch.tensor(500)
 
     def sampled() -> torch.Tensor:
         x = sampler.start(noise, noise, texts)
-        return x - sampler(mixture, x, noise, texts, noise, t).gradient
+        return x - sampler(mixture, x, noise, texts, noise, sampler.timestep(0)).gradient
 
     sampler.bind(mixture)
     first, second = sampled(), sampled()
