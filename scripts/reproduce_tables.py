@@ -47,7 +47,7 @@ TOLD = 1.4
 DIRECTION = Column("clip_direction_tiny", "CLIP direction")
 SAMPLES = Column("samples", "network samples")
 FIDELITY = Column("psnr_target", "PSNR to the answer, dB")
-ANSWER = Column("psnr_answer", "PSNR to the answer given, dB")
+ANSWER = Column("psnr_answer", "PSNR to the chosen answer, dB")
 SPREAD = Column("error_spread", "error spread")
 AGREEMENT = Column("agreement", "agreement of frames", (0.0, 1.0))
 """On one of many right answers."""
@@ -106,10 +106,9 @@ def panoramas() -> Published:
         "panorama",
         "Panoramas",
         "Panoramas of 256 x 64 pixels, an instruction with one right answer and one with many for "
-        "each, over the guidance by the image, s_I; in words at the one next to the default. "
-        "Mind the axes of the picture: intervals, which are in the tables, are wider than all of "
-        "its left part. Seams are looked for at every quarter of a window, whatever windows a "
-        "method has; at other s_I they were not, where there is one right answer.",
+        "each, over the guidance by the image, s_I; words compare methods at s_I = 1.4, next to "
+        "the default. Mind the axes of the picture: its left part spans less than one interval. "
+        "Seams are measured at every quarter of a window, whatever windows a method has.",
         wide(256, False, methods),
         labels,
         one=(FIDELITY, *shown, SAMPLES),
@@ -214,21 +213,26 @@ HEAD = """# Results
 Made by `python scripts/reproduce_tables.py` on the embedded prior and held-out scenes of the
 procedural world, whose right answers are known exactly. Means are over scenes, with Student's 95 %
 interval; the seeds of an edit are averaged first, then the edits of a scene, since only scenes are
-independent. Methods that made as many edits share a table, which is of the edits that all in it
-made, and begins with the first method on these. What is said to win or to lose does so by the
-interval of the paired difference, not corrected for their number: of what does not differ, one in
-twenty will be said to. "Neither" means that this interval holds 0, which a wide one also does where
-there is a difference. Pictures are of the edits that all methods made. Seconds are in
-[costs.md](costs.md).
+independent. Methods that made the same edits share a table; each table repeats the first method on
+its edits. "Wins" and "loses" mean that the 95 % interval of the paired difference excludes 0,
+without a correction for multiple comparisons: of true ties about one in twenty is called a win or
+a loss. "Neither" means that it does not, which is no proof of equality. Pictures are of the edits
+that all methods made. Seconds are in [costs.md](costs.md).
+
+*CSD-Edit* is the default, `method=csd_edit_best`; *CSD-Edit, official ...* is `method=csd_edit`;
+*without a kernel* is `method=dds`. CLIP and LPIPS are those of the small networks that come with
+the package, trained on the same world, and cannot be compared with published values.
+[metrics.md](metrics.md) says what each column is. The *chosen answer* is the right answer that an
+edit comes nearest to.
 
 Two rows are no methods: the source left as it is, and an exact answer as the prior's autoencoder
-gives it back. No edit can be expected to come nearer than the latter, in no column: a clip that is
+gives it back. No edit can be expected to come nearer than the latter in any column: a clip that is
 smoother than it is blurred. A method that is near the former has done little.
 
 What the prior has not learnt, "turn the box into something else", is in no table: whoever leaves
-such a picture as it is comes nearest. Defaults were chosen on other scenes, but one earlier setting
-of CSD-Edit, with steps 1.4 times as long, had been measured on these before its learning rate was
-set to the present one.
+such a picture as it is comes nearest. Defaults were chosen on other scenes; one earlier setting of
+CSD-Edit, with steps 1.4 times as long, had been measured on these, though, before its learning rate
+was set to the present one.
 """
 
 

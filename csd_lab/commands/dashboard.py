@@ -63,11 +63,11 @@ def parser() -> Parser:
         EPILOG,
     )
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER", help="sweeps or runs")
-    parser.add_argument("--project", metavar="NAME", help="of wandb; else that of the runs")
-    parser.add_argument("--entity", metavar="NAME", help="user or team; else that of the runs")
-    parser.add_argument("--group", nargs="+", metavar="NAME", help="sweeps; else those of the runs")
+    parser.add_argument("--project", metavar="NAME", help="of wandb (default: that of the runs)")
+    parser.add_argument("--entity", metavar="NAME", help="user or team (default: that of the runs)")
+    parser.add_argument("--group", nargs="+", metavar="NAME", help="sweeps (default: of the runs)")
     parser.add_argument(
-        "--metrics", default="default", metavar="NAME", help="without a folder: which it is about"
+        "--metrics", default="default", metavar="NAME", help="config of metrics (without a folder)"
     )
     parser.add_argument(
         "--file", type=Path, metavar="FILE", help="write the specification there, logged in or not"

@@ -120,7 +120,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--max-frames", type=int, metavar="N", help="look at the first N frames of each clip"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the values there, too")
     return parser
 
 

@@ -177,7 +177,7 @@ def agreed(question: str) -> bool:
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
-        print("Nobody answers; --yes agrees.", file=sys.stderr)
+        print("Nothing is deleted: nobody answered; --yes does not ask.", file=sys.stderr)
         return False
 
 

@@ -26,6 +26,7 @@ from csd_lab.compare.results import RunRecord
 from csd_lab.compare.statistics import ENOUGH, RESAMPLES, levels
 from csd_lab.files import atomic_path
 from csd_lab.html import content_policy, data_uri, fit_to_show, relative_link, render
+from csd_lab.run_folder import RunFolder
 
 Media = Literal["auto", "embed", "link"]
 
@@ -39,18 +40,29 @@ MEGABYTE = 2**20
 
 
 class Kind(NamedTuple):
-    """A kind of clips that each run has one of.
+    """A kind of results that each run has one of, a clip or an image.
 
     Attributes:
-        name: of the attribute of a run's folder.
+        name: of the attribute of a run's folder for its clip.
+        image: of that for its image.
         label: for readers.
     """
 
     name: str
+    image: str
     label: str
 
+    def path(self, folder: RunFolder) -> Path:
+        """The file of a run, which may have none."""
+        clip: Path = getattr(folder, self.name)
+        image: Path = getattr(folder, self.image)
+        return image if image.is_file() else clip
 
-KINDS = (Kind("edited", "edited clips"), Kind("side_by_side", "clips beside their sources"))
+
+KINDS = (
+    Kind("edited", "edited_image", "edits"),
+    Kind("side_by_side", "side_by_side_image", "edits beside their sources"),
+)
 
 
 def write_comparison_page(
@@ -88,7 +100,8 @@ def write_comparison_page(
         command=command,
         has_metrics=bool(comparison.metrics),
         has_curves=bool(comparison.curves.values),
-        has_clips=any(any(places.values()) for places in clips),
+        has_edits=bool(addresses := _addresses(clips)),
+        has_clips=any(not _is_picture(address) for address in addresses),
         width=comparison.curves.width,
         media_note=note,
         base_style=Markup(styles[0]),
@@ -200,12 +213,12 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
 def _clips(
     runs: Sequence[RunRecord], folder: Path, media: Media
 ) -> tuple[list[dict[str, str | None]], str]:
-    """Addresses of each run's clips by kind, and what is to be said of them."""
+    """Addresses of each run's results by kind, and what is to be said of them."""
     places: list[dict[str, str | None]] = [{} for _ in runs]
     notes: list[str] = []
     room = BUDGET
     for kind in KINDS:
-        paths = [getattr(run.folder, kind.name) for run in runs]
+        paths = [kind.path(run.folder) for run in runs]
         sizes = {path: path.stat().st_size for path in paths if path.is_file()}
         total = sum(sizes.values())
         embed = media == "embed" or (media == "auto" and total <= room)
@@ -216,10 +229,17 @@ def _clips(
     return places, " ".join(notes)
 
 
+def _addresses(clips: Sequence[dict[str, str | None]]) -> list[str]:
+    return [address for places in clips for address in places.values() if address]
+
+
+def _is_picture(address: str) -> bool:
+    return address.startswith("data:image/") or address.endswith(".png")
+
+
 def _sources(clips: Sequence[dict[str, str | None]]) -> tuple[str, ...]:
     """Where the page may take media from: itself, and files beside it only if clips are linked."""
-    addresses = [address for places in clips for address in places.values() if address]
-    linked = any(not address.startswith("data:") for address in addresses)
+    linked = any(not address.startswith("data:") for address in _addresses(clips))
     return ("data:", "'self'", "file:") if linked else ("data:",)
 
 
@@ -230,7 +250,7 @@ def _note(kind: Kind, total: int, embed: bool, media: Media) -> str:
     why = "as asked" if media == "link" else f"since {BUDGET // MEGABYTE} MB is the limit"
     return (
         f"The {kind.label} ({size}) are linked, {why}: "
-        "they play while the run folders stay where they are."
+        "they are seen while the run folders stay where they are."
     )
 
 

@@ -85,7 +85,7 @@ def load_runs(paths: Iterable[Path | str] | Path | str) -> list[RunRecord]:
     """Read all runs in and below some folders.
 
     Args:
-        paths: sweep folders, run folders, or any folders that hold such; one or several.
+        paths: sweep folders, run folders, or any folders that hold them; one or several.
 
     Returns:
         A record for each run, in natural order of names ("2" before "10"); each run once.

@@ -11,13 +11,10 @@ import wandb_workspaces.workspaces as ws
 from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
 
+from csd_lab.compare.comparison import CONSISTENCY, FIDELITY
 from csd_lab.compare.results import Metric
 from csd_lab.tracking.identity import DEPTH, MESH, PATH, PLOTS, SHEET, STEP, VIDEO, shortened
 from csd_lab.tracking.logged import Logged
-
-FIDELITY = ("clip_direction", "clip_text", "psnr_answer", "psnr_target", "ssim_target")
-CONSISTENCY = ("lpips_consecutive", "clip_consecutive", "colour_spread", "error_spread")
-"""Metrics of how well an edit was done, and of how alike its frames are; the first known counts."""
 
 RUNS_SHOWN = 500
 COLUMNS, WIDTH, HEIGHT = 3, 8, 6

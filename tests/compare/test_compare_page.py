@@ -11,11 +11,14 @@ from typing import Any
 
 import browser
 import pytest
+import torch
 from compare_runs import make_sweep
 
 from csd_lab.compare import Comparison, load_runs, pareto_front
 from csd_lab.compare.figures import difference_text, mean_text
 from csd_lab.compare.page import write_comparison_page
+from csd_lab.data import write_image
+from csd_lab.run_folder import RunFolder
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on this machine")
 
@@ -391,6 +394,26 @@ def test_linked_clips_play_from_their_folders(page, sweep, tmp_path):
     assert page.tab.complaints == []
     link = page.tab.evaluate("document.querySelector('#runs a').href")
     assert link.endswith("/a%20sweep%20%231/broken/report.html")
+
+
+@pytest.mark.parametrize("media", ["embed", "link"])
+def test_runs_on_images_are_seen_beside_each_other(page, maker, media, tmp_path):
+    for number, kind in enumerate(("embed", "link")):
+        for clip in (1, 2):
+            folder = RunFolder(maker.make(tmp_path / f"{kind} {clip}", method=kind, clip=clip))
+            folder.edited.unlink()
+            write_image(folder.edited_image, torch.full((3, 16, 64 + number), 0.5))
+    path = tmp_path / "out" / "comparison.html"
+    write_comparison_page(path, Comparison(load_runs(tmp_path)), "Images", media=media)
+    page.open(path)
+    page.tab.evaluate("document.getElementById('clips-section').scrollIntoView()")
+    pictures = "[...document.querySelectorAll('#grid img')]"
+    page.tab.wait_for(f"{pictures}.filter(i => i.complete && i.naturalHeight === 16).length === 4")
+    assert page.tab.evaluate(f"{pictures}.map(i => i.naturalWidth)") == [64, 65, 64, 65]
+    assert page.tab.evaluate(f"{VIDEOS}.length") == 0
+    assert not page.tab.evaluate("document.getElementById('play').checkVisibility()")
+    assert page.tab.evaluate("document.getElementById('clip-size').checkVisibility()")
+    assert page.tab.complaints == []
 
 
 def test_unfinished_runs_are_told(page, written):
