@@ -1,7 +1,14 @@
-"""What the command lines share."""
+"""What the command lines share: how they read arguments, and how they end."""
 
 import argparse
-from typing import NoReturn, final
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, final
+
+WRONG = 2
+"""The exit code of wrong input."""
 
 
 @final
@@ -9,22 +16,54 @@ class Parser(argparse.ArgumentParser):
     """Reads arguments, keeps the lines of its help as they are, and says in one line what is wrong.
 
     Args:
-        name: of the program.
-        usage: one line.
-        text: what the program does, with examples.
-        end: what stands below the options.
+        prog: name of the program.
+        usage: one line; None: as argparse makes it.
+        description: what the program does, with examples.
+        epilog: what stands below the options.
+        **options: what argparse hands on to the parsers of commands.
     """
 
-    def __init__(self, name: str, usage: str, text: str, end: str = "") -> None:
+    def __init__(
+        self,
+        prog: str,
+        usage: str | None = None,
+        description: str = "",
+        epilog: str = "",
+        **options: Any,
+    ) -> None:
+        settings = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
         super().__init__(
-            name,
-            usage=usage,
-            description=text,
-            epilog=end,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
+            prog, usage=usage, description=description, epilog=epilog, **options | settings
         )
 
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2."""
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+        self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def exit_code(program: str, run: Callable[[], int | None]) -> int:
+    """Run a program, say in one line how it failed, and return its exit code.
+
+    Args:
+        program: its name.
+        run: what it does; gives its exit code, None for 0.
+
+    Returns:
+        The code; 2 for wrong input, 130 where Ctrl-C stopped it, 0 if who reads its output, such as
+        head, has had enough.
+    """
+    try:
+        return run() or 0
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"{program}: stopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        from csd_lab.messages import WRONG_INPUT, one_line  # heavy: not needed for --help
+
+        if not isinstance(error, WRONG_INPUT):
+            raise
+        print(f"{program}: {one_line(error)}", file=sys.stderr)
+        return WRONG

@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from csd_lab.commands.arguments import Parser
+from csd_lab.commands.arguments import Parser, exit_code
 from csd_lab.compare import Comparison, load_runs
 from csd_lab.compare.figures import mean_text
 from csd_lab.compare.page import Media, write_comparison_page
 from csd_lab.compare.statistics import Estimate
 from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
 from csd_lab.files import atomic_path
-from csd_lab.text import listed, said_by
+from csd_lab.text import listed
 
 NAME = "comparison"
 COLUMNS = 3
@@ -48,15 +48,10 @@ scenes are independent. Differences to the reference are paired by scene, prompt
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command and exit with its code."""
+    """Run the command; exit with its code where that is not 0."""
     options = _parser().parse_args(arguments)
-    try:
-        _compare(options)
-    except BrokenPipeError:
-        sys.exit(0)
-    except (ValueError, OSError) as error:
-        print(f"csd-lab-compare: {said_by(error)}", file=sys.stderr)
-        sys.exit(2)
+    if code := exit_code("csd-lab-compare", lambda: _compare(options)):
+        sys.exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:

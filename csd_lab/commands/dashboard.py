@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from csd_lab.commands.arguments import Parser
+from csd_lab.commands.arguments import Parser, exit_code
 from csd_lab.text import on_one_line
 
 if TYPE_CHECKING:
@@ -42,16 +42,14 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Make the views that the arguments name, and return the exit code."""
     options = parser().parse_args(arguments)
-    from csd_lab.messages import WRONG, WRONG_INPUT, one_line  # heavy: not needed for --help
 
-    try:
+    def show() -> int:
         logged = what_is_logged(options)
         if missing_extra():
             raise ValueError("wandb-workspaces is not installed: pip install 'csd-lab[dashboard]'.")
         return make(logged, options, arguments)
-    except WRONG_INPUT as error:
-        print(f"csd-lab-dashboard: {one_line(error)}", file=sys.stderr)
-        return WRONG
+
+    return exit_code("csd-lab-dashboard", show)
 
 
 def parser() -> Parser:

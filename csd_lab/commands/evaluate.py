@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from csd_lab.commands.arguments import Parser
+from csd_lab.commands.arguments import Parser, exit_code
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -76,19 +76,16 @@ def run(arguments: Sequence[str]) -> int:
     """Measure what the arguments name, print a table, and return the exit code."""
     overrides = [argument for argument in arguments if OVERRIDE.fullmatch(argument)]
     options = parser().parse_args([a for a in arguments if a not in overrides])
-    from csd_lab.messages import WRONG, WRONG_INPUT, one_line  # heavy: not needed for --help
 
-    try:
+    def measure() -> None:
         task = read_task(options)
         edited = {str(path): read_like(path, task.source, options) for path in options.edited}
         result = evaluate(task, edited, metric_suite(options.metrics, overrides))
         show(result)
         if options.json is not None:
             write_json(options.json, str(options.source), result)
-    except WRONG_INPUT as error:
-        print(f"csd-lab-evaluate: {one_line(error)}", file=sys.stderr)
-        return WRONG
-    return 0
+
+    return exit_code("csd-lab-evaluate", measure)
 
 
 def parser() -> Parser:

@@ -10,10 +10,13 @@ from typing import Any
 
 from rich.console import Console
 
+from csd_lab.commands.arguments import Parser, exit_code
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.launches import Launch, go_on
 from csd_lab.sweep.status import State
 from csd_lab.sweep.table import differing, row_of, table_of
+
+HELP = "Look at a sweep, have failed jobs tried again, delete what is of no use."
 
 EPILOG = """\
 examples:
@@ -22,10 +25,10 @@ examples:
   csd-lab-sweep retry outputs/sweeps/guidance           have failed jobs wait for the next launch
   csd-lab-sweep prune --failed outputs/sweeps/guidance  delete the folders of failed jobs
   csd-lab-sweep prune --unwanted outputs/sweeps/guidance
-                                  delete jobs that the latest command does not mean
+                                  delete jobs that the latest command no longer asks for
 
 exit codes: 0 all jobs are done (status), or what was asked for was done; 1 not all are done, or
-nobody agreed; 2 wrong input.
+you declined; 2 wrong input.
 """
 
 DELETABLE = (State.FAILED, State.INTERRUPTED, State.WAITING, State.DONE)
@@ -34,23 +37,16 @@ DELETABLE = (State.FAILED, State.INTERRUPTED, State.WAITING, State.DONE)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     options = parser().parse_args(arguments)
-    try:
-        code = options.run(options)
-    except (OSError, ValueError) as error:
-        print(f"csd-lab-sweep: {error}", file=sys.stderr)
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
+    sys.exit(exit_code("csd-lab-sweep", lambda: options.run(options)))
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """What can be typed."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    whole = argparse.ArgumentParser(
-        "csd-lab-sweep", description=__doc__, epilog=EPILOG, formatter_class=formatter
+    usage = "csd-lab-sweep status|retry|prune [options] FOLDER"
+    whole = Parser("csd-lab-sweep", usage, HELP, EPILOG)
+    commands = whole.add_subparsers(
+        prog="csd-lab-sweep", required=True, metavar="status|retry|prune"
     )
-    commands = whole.add_subparsers(required=True, metavar="status|retry|prune")
     look = commands.add_parser("status", help="show all jobs of a sweep")
     look.add_argument("--json", action="store_true", help="as JSON, for programs")
     look.add_argument("--metric", help="which metric to show")
