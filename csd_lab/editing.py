@@ -16,13 +16,13 @@ from omegaconf import DictConfig
 from csd_lab.build import module_for
 from csd_lab.callbacks import NonFiniteGuard, StepProgress
 from csd_lab.callbacks.result import measurable
-from csd_lab.cli import find_own_parts, prepare
 from csd_lab.composition import composed
 from csd_lab.data import EditData
 from csd_lab.messages import one_line
 from csd_lab.particles import EditModule
 from csd_lab.priors import Prior
 from csd_lab.settings import all_steps, check, rank_count
+from csd_lab.typed import find_own_parts, prepare
 from csd_lab.types import Artefact
 
 

@@ -204,8 +204,8 @@ def metric_suite(choice: str, overrides: Sequence[str]) -> "MetricSuite":
 
     from hydra.utils import instantiate
 
-    from csd_lab.cli import find_own_parts, prepare
     from csd_lab.composition import composed
+    from csd_lab.typed import find_own_parts, prepare
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     chosen = [] if any(o.startswith("metrics=") for o in overrides) else [f"metrics={choice}"]

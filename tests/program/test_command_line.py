@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from csd_lab.cli import config_folder, hydra_string, one_line, prepare
+from csd_lab.composition import config_folder
+from csd_lab.messages import one_line
 from csd_lab.sweep import SweepFolder
+from csd_lab.typed import hydra_string, prepare
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=200)
 

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from csd_lab.build import build
-from csd_lab.cli import config_folder
+from csd_lab.composition import config_folder
 from csd_lab.run_folder import RunFolder
 from csd_lab.settings import about_captions
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from test_configs import DELTAS, composed
 
 from csd_lab import world
-from csd_lab.cli import config_folder
+from csd_lab.composition import config_folder
 from csd_lab.data import write_image
 from csd_lab.distill import Radial, Sampler
 
