@@ -44,7 +44,7 @@ def composed(*overrides: str) -> DictConfig:
     return own
 
 
-def identity(config: DictConfig) -> str:
+def config_hash(config: DictConfig) -> str:
     """The hash of a composed config.
 
     What follows from where and when a job runs (``${hydra:...}``, ``${now:...}``) counts as it is
@@ -92,7 +92,7 @@ def _value(node: Any, key: Any, written: Any) -> Any:
 
 
 def _job_hash(*, _root_: DictConfig) -> str:
-    return identity(_root_)
+    return config_hash(_root_)
 
 
 OmegaConf.register_new_resolver("job_hash", cast(Callable[..., str], _job_hash), replace=True)

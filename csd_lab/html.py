@@ -9,6 +9,7 @@ import hashlib
 import mimetypes
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +29,12 @@ def fit_to_show(text: str) -> str:
     with which a command can be made to look like another (right-to-left scripts need none).
     """
     return UNFIT.sub(UNKNOWN, text)
+
+
+def line_to_show(text: str) -> str:
+    """The same on one line: each run of white space and control characters becomes a space."""
+    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in fit_to_show(text))
+    return " ".join("".join(kept).split())
 
 
 def render(template: Path, **content: Any) -> str:

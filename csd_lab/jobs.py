@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from csd_lab.composition import identity
+from csd_lab.composition import config_hash
 from csd_lab.messages import FAILED, WRONG, WRONG_INPUT, is_fault, one_line
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import Attempt, Ending, JobFolder, RunningElsewhereError, ending_of
@@ -98,7 +98,9 @@ def single_attempt(
     overrides = [*former, *changed]
     try:
         config = settle(config, folder.files)
-        name = attempt.former.hash if go_on and attempt.former and not changed else identity(config)
+        name = (
+            attempt.former.hash if go_on and attempt.former and not changed else config_hash(config)
+        )
         check_same(attempt, name)
         if go_on and changed:
             check_unfinished(attempt, folder, config)
@@ -166,7 +168,7 @@ def sweep_job(config: DictConfig, folder: JobFolder, overrides: Sequence[str]) -
         SystemExit: if a signal stopped it.
     """
     check_sweep(config)
-    name = identity(config)
+    name = config_hash(config)
     status = folder.status()
     runs = status is not None and status.state is State.RUNNING  # or is looked at: a claim tells
     if is_done(status, name) or not (runs or may_begin(config, folder, status)):

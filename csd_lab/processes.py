@@ -134,7 +134,7 @@ def supervise(
     ):
         started = elastic_launch(settings(ranks, notes), rank_main)
         future = thread.submit(started, os.getpid(), Path(notes), function, arguments)
-        watch = Watch(before, patience, grace)
+        watch = RankWatch(before, patience, grace)
         try:
             while not future.done():
                 watch.look(heard)
@@ -163,7 +163,7 @@ def settings(ranks: int, folder: str) -> LaunchConfig:
 
 
 @final
-class Watch:
+class RankWatch:
     """Passes signals on, and kills ranks that do not end.
 
     It only looks at the ranks and never waits for them, since the launcher does, in another thread.
@@ -275,7 +275,7 @@ class Note(NamedTuple):
 def outcome(
     future: Future[dict[int, Any]],
     folder: Path,
-    watch: Watch,
+    watch: RankWatch,
     heard: list[signal.Signals],
     ranks: int,
 ) -> Any:

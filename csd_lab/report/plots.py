@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from csd_lab.files import atomic_path
-from csd_lab.report.text import one_line
+from csd_lab.html import line_to_show
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito's, which colour-blind readers can tell apart."""
@@ -184,7 +184,7 @@ def _draw(axis: Axes, panel: Panel, columns: Mapping[str, npt.NDArray[np.float64
         axis.set_yscale("log")
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    axis.set_title(one_line(panel.title)[:80], fontsize=11, loc="left", parse_math=False)
+    axis.set_title(line_to_show(panel.title)[:80], fontsize=11, loc="left", parse_math=False)
     axis.set_ylabel(panel.unit, fontsize=9)
     axis.set_xlabel("step", fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))

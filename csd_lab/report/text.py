@@ -1,11 +1,10 @@
 """Text from outside, made fit to be drawn and written; nothing of it is ever interpreted."""
 
 import re
-import unicodedata
 
 from PIL import ImageFont
 
-from csd_lab.html import fit_to_show
+from csd_lab.html import line_to_show
 
 TERMINAL_CODES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]")
 MAX_DRAWN = 1000
@@ -15,12 +14,6 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 def without_terminal_codes(text: str) -> str:
     """Text without the codes for colours and cursor movements that logs hold."""
     return TERMINAL_CODES.sub("", text)
-
-
-def one_line(text: str) -> str:
-    """Text on one line: each run of white space and control characters becomes a space."""
-    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in fit_to_show(text))
-    return " ".join("".join(kept).split())
 
 
 def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> list[str]:
@@ -35,7 +28,7 @@ def wrap(text: str, font: ImageFont.FreeTypeFont, width: float, lines: int) -> l
     Returns:
         The lines; none for an empty text.
     """
-    rest = one_line(text[:MAX_DRAWN])
+    rest = line_to_show(text[:MAX_DRAWN])
     wrapped: list[str] = []
     while rest and len(wrapped) < lines:
         fitting = _fitting(rest, font, width)

@@ -1,13 +1,12 @@
 """What wandb calls a run, and what it logs: known to who writes and to who reads."""
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from csd_lab.files import atomic_path
-from csd_lab.html import fit_to_show
+from csd_lab.html import line_to_show
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep.status import Status, read_status
 
@@ -111,6 +110,5 @@ def _name(config: Mapping[str, Any], choices: Mapping[str, Any], status: Status 
 
 def shortened(text: str, letters: int) -> str:
     """Text on one line of at most so many letters."""
-    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in fit_to_show(text))
-    line = " ".join("".join(kept).split())
+    line = line_to_show(text)
     return line if len(line) <= letters else line[: letters - 1].rstrip() + ELLIPSIS

@@ -15,7 +15,7 @@ import pytest
 import rank_cases
 import torch
 
-from csd_lab.processes import RankFailedError, RanksStoppedError, Watch, children, supervise
+from csd_lab.processes import RankFailedError, RanksStoppedError, RankWatch, children, supervise
 from csd_lab.run_folder import RunFolder
 
 BOUND = 30.0
@@ -101,7 +101,7 @@ def test_ranks_that_do_not_stop_are_killed_when_patience_ends(tmp_path):
 
 def test_looking_at_ranks_leaves_it_to_the_launcher_to_wait_for_them():
     """Two threads that wait for one process may take its good end for a failure."""
-    watch = Watch(children(), patience=1.0, grace=60.0)
+    watch = RankWatch(children(), patience=1.0, grace=60.0)
     process = multiprocessing.get_context("spawn").Process(target=os._exit, args=(7,))
     process.start()
     multiprocessing.connection.wait([process.sentinel])

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from small_pages import ANY_TEXT, HOSTILE, clip
 from torch import Tensor
 
+from csd_lab.html import line_to_show
 from csd_lab.report import contact_sheet, side_by_side
 from csd_lab.report.sheets import GAP, MARGIN, SMALL, TEXT, _font
-from csd_lab.report.text import ELLIPSIS, one_line, wrap
+from csd_lab.report.text import ELLIPSIS, wrap
 
 
 def flat(colours: list[float], height: int = 64, width: int = 64) -> Tensor:
@@ -138,7 +139,7 @@ def test_wrapped_lines_fit_and_lose_nothing_without_an_ellipsis(text: str, lines
     assert all(font.getlength(line) <= 300 or len(line) <= 2 for line in wrapped)
     joined = "".join(wrapped).replace(" ", "")
     if not joined.endswith(ELLIPSIS):
-        assert joined == one_line(text).replace(" ", "")
+        assert joined == line_to_show(text).replace(" ", "")
 
 
 def test_wrap_by_hand() -> None:
@@ -147,7 +148,7 @@ def test_wrap_by_hand() -> None:
     assert wrap("make it night and quiet", font, width, 3) == ["make it night", "and quiet"]
     assert wrap("make it night and quiet", font, width, 1)[0].endswith(ELLIPSIS)
     assert wrap("  \n ", font, width, 3) == []
-    assert one_line("a\n\tb\x00c\x1b[0m\u2028d") == "a b\ufffdc [0m d"
+    assert line_to_show("a\n\tb\x00c\x1b[0m\u2028d") == "a b\ufffdc [0m d"
 
 
 @pytest.mark.parametrize(

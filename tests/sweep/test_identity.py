@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from csd_lab.composition import identity
+from csd_lab.composition import config_hash
 from csd_lab.sweep.identity import HOW, NOT_IDENTITY, canonical, job_hash
 
 LEAVES = (
@@ -94,17 +94,17 @@ def test_what_is_no_setting_is_refused():
 
 def test_interpolations_count_by_their_value():
     config = OmegaConf.create({"seed": 3, "data": {"seed": "${seed}"}})
-    assert identity(config) == job_hash({"seed": 3, "data": {"seed": 3}})
+    assert config_hash(config) == job_hash({"seed": 3, "data": {"seed": 3}})
 
 
 def test_where_a_job_runs_does_not_matter():
     config = {"seed": 3, "writer": {"folder": "${hydra:runtime.output_dir}/x", "at": "${now:%H}"}}
-    assert identity(OmegaConf.create(config)) == identity(OmegaConf.create(config))
+    assert config_hash(OmegaConf.create(config)) == config_hash(OmegaConf.create(config))
     indirect = {**config, "writer": {"folder": "${place}"}, "place": "${hydra.run.dir}"}
-    assert identity(OmegaConf.create(indirect)) == identity(OmegaConf.create(indirect))
+    assert config_hash(OmegaConf.create(indirect)) == config_hash(OmegaConf.create(indirect))
     other = {**config, "seed": 4}
-    assert identity(OmegaConf.create(other)) != identity(OmegaConf.create(config))
+    assert config_hash(OmegaConf.create(other)) != config_hash(OmegaConf.create(config))
 
 
 def test_a_config_that_lacks_a_value_has_a_name():
-    assert len(identity(OmegaConf.create({"prior": {"path": "???"}}))) == 12
+    assert len(config_hash(OmegaConf.create({"prior": {"path": "???"}}))) == 12

@@ -123,7 +123,7 @@ if BaseSubmititLauncher is not None:
         _EXECUTOR = "slurm"
 
     @final
-    class LocalLauncher(ClusterLauncher):
+    class SubmititLocalLauncher(ClusterLauncher):
         """Jobs on this machine, run as on a cluster; to try out what will run there.
 
         Args:

@@ -24,7 +24,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig, open_dict
 from omegaconf.basecontainer import BaseContainer
 
-from csd_lab.composition import identity
+from csd_lab.composition import config_hash
 from csd_lab.jobs import JobFailedError
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.job import JobFolder
@@ -142,7 +142,7 @@ class LocalLauncher(Launcher):
         loader = self.hydra_context.config_loader
         config = loader.load_sweep_config(self.config, list(overrides))
         HydraConfig.instance().set_config(config)
-        folder = SweepFolder(config.hydra.sweep.dir).job(identity(config))
+        folder = SweepFolder(config.hydra.sweep.dir).job(config_hash(config))
         on_cpu = config.trainer.get("accelerator") == "cpu"
         return Demand(folder, wanted_devices(config.trainer.get("devices", 1)), on_cpu)
 

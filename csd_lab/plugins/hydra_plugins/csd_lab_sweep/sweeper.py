@@ -23,7 +23,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from csd_lab.composition import identity
+from csd_lab.composition import config_hash
 from csd_lab.data.base import expanded
 from csd_lab.jobs import check_sweep, own_overrides, stoppable
 from csd_lab.messages import one_line
@@ -136,7 +136,7 @@ class ResumableSweeper(Sweeper):
         for overrides in combinations:
             config = loader.load_sweep_config(self.config, overrides)
             HydraConfig.instance().set_config(config)
-            name = identity(config)
+            name = config_hash(config)
             if hint := idle_in(config, overrides):
                 hints[hint] += 1
             named = [config.data.get(key) for key in ("path", "target")]
