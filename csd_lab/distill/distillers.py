@@ -19,7 +19,7 @@ and ``surrogate_loss`` carries the gradient on through x_i = g(theta, i).
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal, NamedTuple, final, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, final, get_args
 
 import torch
 from torch import Tensor
@@ -68,7 +68,38 @@ class Distiller(ABC):
     is cheap, and each process does it for all particles.
 
     A subclass evaluates the network in ``evaluate``, and makes gradients of it in ``combine``.
+
+    Attributes:
+        couples: whether particles look at each other within the network, so that one process must
+            evaluate all of them; else each evaluates its share.
     """
+
+    couples: ClassVar[bool] = False
+
+    @property
+    def done(self) -> bool:
+        """Whether the particles hold clean latents now."""
+        return True
+
+    def start(self, source: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:  # noqa: ARG002
+        """Where the particles begin, for all of them; forgets whatever was done before.
+
+        Args:
+            source: clean latents of the images, (F, C, H, W).
+            noise: standard normal, (F, C, H, W).
+            conditioning: of the images; its texts are those of the first prompt.
+
+        Returns:
+            (F, C, H, W): the source, unless a method begins elsewhere.
+        """
+        return source
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on, besides the particles: tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Go on from a state, after ``start``."""
 
     @abstractmethod
     def evaluate(self, prior: NoisePredictor, particles: Particles) -> Residual:

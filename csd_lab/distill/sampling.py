@@ -24,7 +24,6 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from csd_lab.distill.distillers import Distiller
-from csd_lab.types import Conditioning
 
 Need = Literal["captions", "clip", "windows", "views"]
 
@@ -38,12 +37,9 @@ class Sampler(Distiller, ABC):
     Attributes:
         needs: what it cannot do without: ``captions`` of source and target, a ``clip`` of frames,
             the overlapping ``windows`` of a canvas, or ``views`` of a scene.
-        couples: whether particles look at each other within the network, so that one process must
-            evaluate all of them; else each evaluates its share.
     """
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    couples: ClassVar[bool] = False
 
     @abstractmethod
     def bind(self, prior: Any) -> None:
@@ -57,31 +53,5 @@ class Sampler(Distiller, ABC):
         """
 
     @abstractmethod
-    def start(self, source: Tensor, noise: Tensor, conditioning: Conditioning) -> Tensor:
-        """Where the particles begin, for all of them; forgets whatever was sampled before.
-
-        Args:
-            source: clean latents of the images, (F, C, H, W).
-            noise: standard normal, (F, C, H, W).
-            conditioning: of the images; its texts are those of the first prompt.
-
-        Returns:
-            (F, C, H, W).
-        """
-
-    @abstractmethod
     def timestep(self, step: int) -> Tensor:
         """The timestep of a step, counted from the start: ()."""
-
-    @property
-    @abstractmethod
-    def done(self) -> bool:
-        """Whether the particles hold clean latents: after the last step, or after every step."""
-
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """What the next step depends on, besides the particles: tensors and plain values."""
-
-    @abstractmethod
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state, after ``start``."""

@@ -83,7 +83,9 @@ from csd_lab.distill import (
     timestep_generator,
 )
 from csd_lab.distill.noise import NoiseMode
+from csd_lab.particles.lessons import Lessons
 from csd_lab.particles.module import EditModule, check_trainer
+from csd_lab.particles.ranks import of_all, sum_over_ranks
 from csd_lab.priors import Prior
 from csd_lab.types import Conditioning
 
@@ -177,7 +179,7 @@ class ParticleModule(EditModule, ABC):
         self._scheduler = scheduler
         self._new: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
         self.learner = distiller.learner(prior)
-        self._lessons = None if self.learner is None else _Lessons(self.learner)
+        self._lessons = None if self.learner is None else Lessons(self.learner)
 
     @abstractmethod
     def render(self, ids: Tensor) -> Tensor:
@@ -232,11 +234,11 @@ class ParticleModule(EditModule, ABC):
         mine = shares[self.global_rank]
         x = self.render(mine) if len(mine) else self.render(batch[:1])[:0]  # ranks need a graph
         t = self._timestep(step)
-        if isinstance(self.distiller, Sampler) and self.distiller.couples:
+        if self.distiller.couples:
             residual = self._residual(batch, self.render(batch), step, t)
         else:
             own = self._residual(mine, x, step, t)
-            gathered = (None if part is None else self._of_all(part, shares) for part in own)
+            gathered = (None if part is None else of_all(part, shares) for part in own)
             residual = self._pulled_back(Residual._make(gathered), x, shares)
         distillation = self.distiller.combine(residual, self.prior.schedule, t)
         self._latest = Step(self.global_step, batch, t, residual, distillation)
@@ -269,10 +271,10 @@ class ParticleModule(EditModule, ABC):
             self.seed, step, mine, shape, device=x.device, dtype=x.dtype, purpose="learn"
         )
         errors = learner.errors(x, self.conditioning(mine), noise, torch.tensor(int(draw)))
-        of_all = self._of_all(errors.detach(), shares)
-        self._latest = self.latest._replace(errors=of_all)
-        self.log("learning_error", of_all.mean(), batch_size=len(of_all))
-        return errors.sum() / len(of_all)
+        told = of_all(errors.detach(), shares)
+        self._latest = self.latest._replace(errors=told)
+        self.log("learning_error", told.mean(), batch_size=len(told))
+        return errors.sum() / len(told)
 
     @final
     def on_fit_start(self) -> None:
@@ -292,7 +294,7 @@ class ParticleModule(EditModule, ABC):
                 "trainer.strategy must be ddp on several devices, such as with trainer=ddp, got "
                 f"{type(self.trainer.strategy).__name__}."
             )
-        model.register_comm_hook(None, _sum_over_ranks)
+        model.register_comm_hook(None, sum_over_ranks)
 
     @final
     def take_from_first(self, tensors: Iterable[Tensor]) -> None:
@@ -334,7 +336,7 @@ class ParticleModule(EditModule, ABC):
         strategy.model = None
         gc.collect()  # the former wrapper's hooks on parameters that stay end with it
         model = strategy._setup_model(self)
-        model.register_comm_hook(None, _sum_over_ranks)
+        model.register_comm_hook(None, sum_over_ranks)
         strategy.model = model
 
     def _timestep(self, step: int) -> Tensor:
@@ -357,23 +359,12 @@ class ParticleModule(EditModule, ABC):
         """All residuals, with what each rank has to find for its own particles x knowing them."""
         first = sum(len(ids) for ids in shares[: self.global_rank])
         own = self.distiller.pull_back(self.prior, x, residual, first)
-        return residual if own is None else residual._replace(repulsion=self._of_all(own, shares))
+        return residual if own is None else residual._replace(repulsion=of_all(own, shares))
 
     def _shares(self, batch: Tensor) -> tuple[Tensor, ...]:
         """The ids of each rank's particles."""
         ranks = 1 if self._trainer is None else self._trainer.world_size
         return batch.tensor_split(ranks)
-
-    def _of_all(self, part: Tensor, shares: tuple[Tensor, ...]) -> Tensor:
-        """A part of the residual for all particles, (N, ...), from the rank's own, (n, ...)."""
-        if len(shares) == 1:
-            return part
-        most = len(shares[0])  # no share is larger than the first
-        padded = part.new_zeros(most, *part.shape[1:])
-        padded[: len(part)] = part
-        gathered = [torch.empty_like(padded) for _ in shares]
-        dist.all_gather(gathered, padded)
-        return torch.cat([rows[: len(ids)] for rows, ids in zip(gathered, shares, strict=True)])
 
     @final
     def configure_optimizers(self) -> Any:
@@ -436,82 +427,17 @@ class ParticleModule(EditModule, ABC):
         state = checkpoint["state_dict"]
         for key in [key for key in state if key.startswith("prior.")]:
             del state[key]
-        if isinstance(self.distiller, Sampler):
-            checkpoint["sampler"] = self.distiller.state_dict()
+        checkpoint["distiller"] = self.distiller.state_dict()
         if self._lessons is not None:
             checkpoint["lessons"] = self._lessons.state_dict()
 
     @final
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state of a sampler, and the optimiser of what learns from the particles."""
+        """Take up the state of the method, and the optimiser of what learns from the particles."""
         self.take_shapes(checkpoint["state_dict"])
-        if isinstance(self.distiller, Sampler):
-            self.distiller.load_state_dict(placed(checkpoint["sampler"], self.device))
+        self.distiller.load_state_dict(placed(checkpoint["distiller"], self.device))
         if self._lessons is not None:
             self._lessons.load_state_dict(checkpoint["lessons"])
-
-
-@final
-class _Lessons:
-    """The optimiser of a learner, and the scale of its loss.
-
-    Gradients of a mean over a particle's numbers are below what half precision holds. Where the
-    trainer scales its loss (16-mixed) the lesson is part of that; else it is scaled by itself.
-
-    Args:
-        learner: what is trained.
-    """
-
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
-        self.optimizer = learner.optimizer()
-        self._new = deepcopy((learner.state_dict(), self.optimizer.state_dict()))
-        self._own: GradScaler | None = None
-
-    def scaled(self, loss: Tensor, scaler: GradScaler | None) -> Tensor:
-        """The lesson's loss as it is to be added to that of the particles, ().
-
-        Args:
-            loss: of the lesson, ().
-            scaler: of the trainer; None: it has none.
-        """
-        if scaler is not None:
-            return loss
-        if self._own is None:
-            self._own = GradScaler(loss.device.type)
-        return self._own.scale(loss)
-
-    def step(self, scaler: GradScaler | None) -> None:
-        """Follow the gradient that there is, if it is finite, and forget it.
-
-        Between the backward pass and the step of the trainer's own optimiser, which ends with a
-        new scale.
-        """
-        chosen = self._own if scaler is None else scaler
-        assert chosen is not None  # ``scaled`` has seen to it
-        chosen.step(self.optimizer)
-        if scaler is None:
-            chosen.update()
-        self.optimizer.zero_grad()
-
-    def begin_anew(self) -> None:
-        """Forget all that was learnt."""
-        learner, optimizer = deepcopy(self._new)
-        self.learner.load_state_dict(learner)
-        self.optimizer.load_state_dict(optimizer)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of the optimiser and, where the lesson is scaled by itself, of the scale."""
-        scale = None if self._own is None else self._own.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "scale": scale}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from such a state."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scale"] is not None:
-            device = next(self.learner.parameters()).device
-            self._own = GradScaler(device.type)
-            self._own.load_state_dict(state["scale"])
 
 
 def placed(state: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -553,10 +479,3 @@ def check_unit_step(optimizer: OptimizerFactory, scheduler: SchedulerFactory | N
             "optimizer must be unit for a method that samples, whose steps are its own, got "
             f"{type(tried).__name__} with other steps."
         )
-
-
-def _sum_over_ranks(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
-    """What DistributedDataParallel does with gradients, without the mean."""
-    del state
-    future = dist.all_reduce(bucket.buffer(), async_op=True).get_future()
-    return future.then(lambda done: done.value()[0])

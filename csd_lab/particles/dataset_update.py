@@ -130,8 +130,7 @@ class DatasetUpdate(SceneModule):
             return None
         some = some_of(len(self.latest.ids), PREVIEWED)
         ids = self.latest.ids[some]
-        sampling = isinstance(self.distiller, Sampler) and not self.distiller.done
-        clean = self.latest.residual.x_0[some] if sampling else self.latents[ids]
+        clean = self.latents[ids] if self.distiller.done else self.latest.residual.x_0[some]
         in_hand = self.prior.decode(clean.to(self.latents))
         rows = {"captured": self.original[ids], "views in hand": in_hand}
         return Glance(rows, names_of("view", ids))
@@ -141,11 +140,9 @@ class DatasetUpdate(SceneModule):
         """Have the latents of the views ``ids`` be the particles, where the method begins."""
         self.in_hand[ids] = True
         x = self._seen(ids)
-        if isinstance(self.distiller, Sampler):
-            shape = tuple(x.shape[1:])
-            noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
-            x = self.distiller.start(x, noise, self.conditioning(ids))
-        self.latents[ids] = x
+        shape = tuple(x.shape[1:])
+        noise = particle_noise(self.seed, self.global_step, ids, shape, self.noise).to(x)
+        self.latents[ids] = self.distiller.start(x, noise, self.conditioning(ids))
         self.take_from_first([self.latents])
         self.renew_optimizer()
 
@@ -163,7 +160,7 @@ class DatasetUpdate(SceneModule):
         if not len(ids):
             return
         self.in_hand[ids] = False
-        if isinstance(self.distiller, Sampler) and not self.distiller.done:
+        if not self.distiller.done:
             return  # noise on its way to an image
         self.edited[ids] = self.prior.decode(self.latents[ids])
         self.take_from_first([self.edited])

@@ -20,7 +20,6 @@ from typing import Unpack, final
 import torch
 from torch import Tensor, nn
 
-from csd_lab.distill import Sampler
 from csd_lab.particles.base import ParticleModule, ParticleOptions
 from csd_lab.types import Blend, Conditioning
 
@@ -142,9 +141,6 @@ class LatentParticles(ParticleModule, ABC):
 
     def _begin(self) -> None:
         """Put the particles where the method has them begin, for the prompt whose turn it is."""
-        if not isinstance(self.distiller, Sampler):
-            self.latents.copy_(self.source_latents)
-            return
         texts = Conditioning(self.prompt, self.source_text, self.negative_prompt, self.condition)
         noise = self.starting_noise().to(self.latents)
         self.latents.copy_(self.distiller.start(self.source_latents, noise, texts))
@@ -190,7 +186,7 @@ class LatentParticles(ParticleModule, ABC):
 
     def _clean(self) -> Tensor:
         """Latents without noise, (F, C, H, W)."""
-        if not isinstance(self.distiller, Sampler) or self.distiller.done or self._latest is None:
+        if self.distiller.done or self._latest is None:
             return self.latents
         return self.whole(self.latest.residual.x_0.to(self.latents), self.latest.ids)
 
