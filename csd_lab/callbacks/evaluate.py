@@ -11,7 +11,7 @@ from csd_lab.callbacks.every import check_every, is_turn
 from csd_lab.callbacks.result import measurable
 from csd_lab.callbacks.turns import first_rank_alone
 from csd_lab.files import atomic_path
-from csd_lab.metrics import ArtefactMetric, MetricSuite
+from csd_lab.metrics import MetricSuite
 from csd_lab.run_folder import RunFolder
 
 
@@ -54,7 +54,7 @@ class Evaluate(pl.Callback):
         content = {
             "steps": trainer.global_step,
             "metrics": {name: v if math.isfinite(v) else None for name, v in values.items()},
-            "notes": {name: note(self.suite.metrics[name]) for name in values},
+            "notes": {name: self.suite.metrics[name].note._asdict() for name in values},
             "skipped": self.suite.skipped(result),
         }
         with atomic_path(RunFolder(trainer.default_root_dir).results) as path:
@@ -67,12 +67,3 @@ def results_after(folder: RunFolder, step: int) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = json.loads(folder.results.read_text(encoding="utf-8"))
     return content if content["steps"] == step else {}
-
-
-def note(metric: ArtefactMetric) -> dict[str, str | bool | None]:
-    """What a reader must know of a metric: its meaning, its unit, and which way is better."""
-    return {
-        "meaning": (metric.__doc__ or "").strip().split("\n")[0].replace("``", ""),
-        "higher_is_better": metric.higher_is_better,
-        "unit": metric.unit,
-    }

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from csd_lab.callbacks.evaluate import results_after
-from csd_lab.report import MetricNote, RunPage, Status, write_run_page
+from csd_lab.notes import MetricNote
+from csd_lab.report import RunPage, Status, write_run_page
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import EditTask
 

@@ -20,7 +20,7 @@ from csd_lab.compare import Comparison, load_runs
 from csd_lab.compare.figures import mean_text
 from csd_lab.compare.page import Media, write_comparison_page
 from csd_lab.compare.statistics import Estimate
-from csd_lab.compare.tables import ARROWS, csv_table, latex, markdown
+from csd_lab.compare.tables import csv_table, latex, markdown
 from csd_lab.files import atomic_path
 from csd_lab.text import listed
 
@@ -171,9 +171,8 @@ def _table(comparison: Comparison, columns: int) -> Table:
         for name in names
     }
     for name in names:
-        arrow = ARROWS[comparison.metrics[name].higher_is_better]
         width = max(FIGURE, *map(len, texts[name]))
-        title = Text(f"{name} {arrow}".strip())
+        title = Text(f"{name} {comparison.metrics[name].arrow}".strip())
         table.add_column(title, justify="right", overflow="fold", min_width=width)
     for place, group in enumerate(comparison.groups):
         figures = (

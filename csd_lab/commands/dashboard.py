@@ -9,9 +9,10 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from csd_lab.commands.arguments import Parser, exit_code
+from csd_lab.notes import MetricNote
 from csd_lab.text import on_one_line
 
 if TYPE_CHECKING:
@@ -95,20 +96,15 @@ def what_is_logged(options: argparse.Namespace) -> "Logged":
     return logged._replace(**{name: value for name, value in given.items() if value})
 
 
-def known_metrics(choice: str) -> dict[str, Any]:
+def known_metrics(choice: str) -> dict[str, MetricNote]:
     """The metrics of a file of configs/metrics, with what they mean.
 
     Raises:
         ValueError: if there is no such file, or a network cannot be loaded.
     """
-    from csd_lab.callbacks.evaluate import note
     from csd_lab.commands.evaluate import metric_suite
-    from csd_lab.compare.results import Metric
 
-    suite = metric_suite(choice, [])
-    return {
-        name: Metric(**cast(dict[str, Any], note(metric))) for name, metric in suite.metrics.items()
-    }
+    return {name: metric.note for name, metric in metric_suite(choice, []).metrics.items()}
 
 
 def missing_extra() -> bool:

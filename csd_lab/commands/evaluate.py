@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from csd_lab.commands.arguments import Parser, exit_code
+from csd_lab.notes import MetricNote
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -58,12 +59,12 @@ class Result(NamedTuple):
 
     Attributes:
         metrics: by edited clip, then by metric; NaN where undefined.
-        notes: by metric: meaning, unit, which way is better.
+        notes: by metric, what a reader must know of it.
         skipped: by metric, what it lacks.
     """
 
     metrics: dict[str, dict[str, float]]
-    notes: dict[str, dict[str, str | bool | None]]
+    notes: dict[str, MetricNote]
     skipped: dict[str, str]
 
 
@@ -223,13 +224,12 @@ def evaluate(task: "EditTask", edited: "Mapping[str, Tensor]", suite: "MetricSui
         edited: frames by clip, (F, 3, H, W) each, in [0, 1].
         suite: the metrics.
     """
-    from csd_lab.callbacks.evaluate import note
     from csd_lab.types import Artefact
 
     artefacts = {name: Artefact(frames, task) for name, frames in edited.items()}
     metrics = {name: suite.evaluate(artefact) for name, artefact in artefacts.items()}
     measured = next(iter(metrics.values()))
-    notes = {name: note(suite.metrics[name]) for name in measured}
+    notes = {name: suite.metrics[name].note for name in measured}
     return Result(metrics, notes, suite.skipped(next(iter(artefacts.values()))))
 
 
@@ -248,7 +248,7 @@ def write_json(path: Path, source: str, result: Result) -> None:
     content = {
         "source": source,
         "edited": edited,
-        "notes": result.notes,
+        "notes": {name: note._asdict() for name, note in result.notes.items()},
         "skipped": result.skipped,
     }
     with atomic_path(path) as temporary:
@@ -279,15 +279,13 @@ def figures_table(result: Result) -> "Table":
     for name in headings(list(result.metrics)):
         table.add_column(Text(name, overflow="fold"), justify="right", min_width=9)
     table.add_column("unit", no_wrap=True)
-    for name, about in result.notes.items():
-        higher = about["higher_is_better"]
-        arrow = "" if higher is None else " \N{UPWARDS ARROW}" if higher else " \N{DOWNWARDS ARROW}"
+    for name, note in result.notes.items():
         values = [figures[name] for figures in result.metrics.values()]
         texts = [Text("undefined" if math.isnan(v) else f"{v:.4g}") for v in values]
         for text, value in zip(texts, values, strict=True):
-            if is_best(value, values, higher):
+            if is_best(value, values, note.higher_is_better):
                 text.stylize("bold")
-        table.add_row(Text(f"{name}{arrow}"), *texts, Text(str(about["unit"] or "")))
+        table.add_row(Text(f"{name} {note.arrow}".strip()), *texts, Text(note.unit))
     return table
 
 
@@ -299,12 +297,12 @@ def meanings_table(result: Result) -> "Table":
     table = Table(box=None, show_header=False, padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, about in result.notes.items():
-        table.add_row(Text(name), Text(str(about["meaning"])))
+    for name, note in result.notes.items():
+        table.add_row(Text(name), Text(note.meaning))
     return table
 
 
-def is_best(value: float, values: Sequence[float], higher: Any) -> bool:
+def is_best(value: float, values: Sequence[float], higher: bool | None) -> bool:
     """Whether a figure is the best of several; none is where better has no direction."""
     defined = [v for v in values if not math.isnan(v)]
     if higher is None or len(values) < 2 or math.isnan(value):

@@ -4,14 +4,13 @@ No Hydra, no Lightning and no torch here: reading results takes no time.
 """
 
 from csd_lab.compare.comparison import Comparison, Group
-from csd_lab.compare.results import Metric, RunRecord, load_runs, records_table
+from csd_lab.compare.results import RunRecord, load_runs, records_table
 from csd_lab.compare.statistics import Estimate, pareto_front
 
 __all__ = [
     "Comparison",
     "Estimate",
     "Group",
-    "Metric",
     "RunRecord",
     "load_runs",
     "pareto_front",

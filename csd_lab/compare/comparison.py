@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 
 from csd_lab.compare.curves import Curves, curves_of
 from csd_lab.compare.keys import ABSENT, FREE, Cells, differing_keys, key_of
-from csd_lab.compare.results import Metric, RunRecord
+from csd_lab.compare.results import RunRecord
 from csd_lab.compare.statistics import (
     Estimate,
     bootstrap_estimate,
@@ -16,6 +16,7 @@ from csd_lab.compare.statistics import (
     scene_means,
     student_estimate,
 )
+from csd_lab.notes import MetricNote
 
 SCENE = ("data.clip_seed", "data.scene_seed", "data.path")
 """Settings that say which scene a run is about: the procedural world's, or a file."""
@@ -236,7 +237,7 @@ class Comparison:
             values.setdefault(self._cells(run, self.by), set()).add(cell)
         return bool(set.intersection(*values.values()))
 
-    def _known_metrics(self, names: Sequence[str] | None) -> dict[str, Metric]:
+    def _known_metrics(self, names: Sequence[str] | None) -> dict[str, MetricNote]:
         there = dict.fromkeys(
             name
             for place in self.done
@@ -247,7 +248,9 @@ class Comparison:
         for name in names or ():
             if name not in there:
                 raise ValueError(f"metrics: no finished run has {name!r}{_hint(name, there)}.")
-        return {name: notes.get(name, Metric()) for name in names or key_metrics_first(list(there))}
+        return {
+            name: notes.get(name, MetricNote()) for name in names or key_metrics_first(list(there))
+        }
 
     def _grouped(self) -> list[Group]:
         places: dict[Cells, list[int]] = {}

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from csd_lab.notes import MetricNote
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep import JobFolder, State, Status
 from csd_lab.sweep.identity import says_how
@@ -29,20 +30,6 @@ NOT_SETTINGS = ("hydra", "logger", "sweep", "resume", "started_in")
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 SECONDS = "seconds"
 """A metric of our own: how long a run took."""
-
-
-class Metric(NamedTuple):
-    """What a reader must know of a metric.
-
-    Attributes:
-        meaning: one line.
-        higher_is_better: None where neither direction is better.
-        unit: of the value.
-    """
-
-    meaning: str = ""
-    higher_is_better: bool | None = None
-    unit: str = ""
 
 
 class RunRecord(NamedTuple):
@@ -67,7 +54,7 @@ class RunRecord(NamedTuple):
     traceback: str = ""
     config: Mapping[str, Value] = {}
     metrics: Mapping[str, float] = {}
-    notes: Mapping[str, Metric] = {}
+    notes: Mapping[str, MetricNote] = {}
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
         """Scalars over steps from metrics.csv: by name, the steps that have a value, and those.
@@ -230,14 +217,14 @@ def _state_without_status(folder: RunFolder, config: Mapping[str, Value]) -> tup
 
 def _metrics(
     results: Mapping[str, Any], status: Status | None, state: RunState
-) -> tuple[dict[str, float], dict[str, Metric]]:
+) -> tuple[dict[str, float], dict[str, MetricNote]]:
     """Final values and their notes; the run's seconds among them where one attempt made it."""
     given = results.get("metrics") or {}
     values = {str(name): math.nan if v is None else float(v) for name, v in given.items()}
-    notes = {str(name): Metric(**note) for name, note in (results.get("notes") or {}).items()}
+    notes = {str(name): MetricNote(**note) for name, note in (results.get("notes") or {}).items()}
     if state == "done" and status and status.attempts == 1 and status.ended > status.started > 0:
         values[SECONDS] = status.seconds
-        notes[SECONDS] = Metric("Wall clock of the run, its start included.", False, "s")
+        notes[SECONDS] = MetricNote("Wall clock of the run, its start included.", False, "s")
     return values, notes
 
 

@@ -14,8 +14,6 @@ from csd_lab.compare.figures import MINUS, difference_text, mean_text
 from csd_lab.compare.statistics import ENOUGH, Estimate
 from csd_lab.text import on_one_line
 
-ARROWS = {True: "↑", False: "↓", None: ""}
-BETTER = {True: "higher", False: "lower", None: ""}
 LATEX = {
     "\\": r"\textbackslash{}",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
@@ -75,7 +73,7 @@ def csv_table(comparison: Comparison) -> str:
             writer.writerow(
                 [
                     *(comparison.values(group) or (group.label,)),
-                    *(name, note.unit, BETTER[note.higher_is_better]),
+                    *(name, note.unit, note.better),
                     *(mean.mean, mean.low, mean.high, mean.scenes, mean.runs),
                     comparison.reference.label,
                     *(paired.mean, paired.low, paired.high, paired.scenes),
@@ -134,7 +132,7 @@ class Cell(NamedTuple):
 
 def _head(comparison: Comparison) -> list[str]:
     titles = [
-        f"{name} {ARROWS[note.higher_is_better]}{f' ({note.unit})' if note.unit else ''}".strip()
+        f"{name} {note.arrow}{f' ({note.unit})' if note.unit else ''}".strip()
         for name, note in comparison.metrics.items()
     ]
     return [*(comparison.by or ("",)), "scenes", *titles]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from csd_lab.notes import MetricNote
 from csd_lab.types import Artefact, EditTask, Flow, Windows
 
 RANGE_TOLERANCE = 1e-3
@@ -219,6 +220,12 @@ class ArtefactMetric(Metric, ABC):
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("undefined", torch.tensor(0.0), dist_reduce_fx="sum")
+
+    @property
+    def note(self) -> MetricNote:
+        """What a reader must know of it."""
+        meaning = (self.__doc__ or "").strip().split("\n")[0].replace("``", "")
+        return MetricNote(meaning, self.higher_is_better, self.unit)
 
     def missing(self, artefact: Artefact) -> str:
         """Why the metric is not defined for an artefact, as "needs ..."; "" where it is."""

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from csd_lab.files import atomic_path
 from csd_lab.html import content_policy, data_uri, relative_link, render
+from csd_lab.notes import MetricNote
 from csd_lab.report.pictures import show
 from csd_lab.report.text import without_terminal_codes
 
@@ -17,21 +18,6 @@ Status = Literal["finished", "interrupted", "failed"]
 HERE = Path(__file__).parent
 LOG_LINES = 200
 MAX_EMBEDDED = 64 * 2**20
-ARROWS = {True: "↑ higher", False: "↓ lower", None: ""}
-
-
-class MetricNote(NamedTuple):
-    """What a reader must know of a metric.
-
-    Attributes:
-        meaning: one line.
-        higher_is_better: None where neither direction is better.
-        unit: of the value.
-    """
-
-    meaning: str = ""
-    higher_is_better: bool | None = None
-    unit: str = ""
 
 
 class RunPage(NamedTuple):
@@ -183,7 +169,7 @@ def _metric(name: str, value: float, notes: Mapping[str, MetricNote]) -> dict[st
         "name": name,
         "value": f"{value:.4g}" if math.isfinite(value) else "undefined",
         "unit": note.unit if math.isfinite(value) else "",
-        "better": ARROWS[note.higher_is_better],
+        "better": f"{note.arrow} {note.better}".strip(),
         "meaning": note.meaning,
     }
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import yaml
 
 from csd_lab.compare.keys import differing_keys
-from csd_lab.compare.results import LOADER, SECONDS, Metric, RunRecord, load_runs
+from csd_lab.compare.results import LOADER, SECONDS, RunRecord, load_runs
+from csd_lab.notes import MetricNote
 from csd_lab.tracking.identity import PLOTS, SHEET, VIDEO, identity, shown
 
 CURVES = (
@@ -39,7 +40,7 @@ class Logged(NamedTuple):
     project: str
     entity: str = ""
     groups: tuple[str, ...] = ()
-    metrics: Mapping[str, Metric] = {}
+    metrics: Mapping[str, MetricNote] = {}
     curves: tuple[str, ...] = CURVES
     media: tuple[str, ...] = (VIDEO, SHEET, f"{PLOTS}/kernel")
     settings: tuple[str, ...] = ("choices.method", "choices.kernel", "seed")

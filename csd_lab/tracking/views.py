@@ -12,7 +12,7 @@ from wandb_workspaces.reports.v2.internal import ReportViewspec
 from wandb_workspaces.workspaces.internal import View
 
 from csd_lab.compare.comparison import CONSISTENCY, FIDELITY
-from csd_lab.compare.results import Metric
+from csd_lab.notes import MetricNote
 from csd_lab.tracking.identity import DEPTH, MESH, PATH, PLOTS, SHEET, STEP, VIDEO, shortened
 from csd_lab.tracking.logged import Logged
 
@@ -140,7 +140,7 @@ def _scatter(logged: Logged) -> list[Any]:
     ]
 
 
-def _first(metrics: Mapping[str, Metric], basenames: Sequence[str]) -> list[str]:
+def _first(metrics: Mapping[str, MetricNote], basenames: Sequence[str]) -> list[str]:
     """The first kind of metric that there is, with all networks that measured it."""
     for basename in basenames:
         if found := [n for n in metrics if n == basename or n.startswith(f"{basename}_")]:
@@ -194,11 +194,11 @@ def _title(logged: Logged) -> str:
     return shortened(f"{', '.join(logged.groups) or logged.project}: methods compared", 100)
 
 
-def _titled(name: str, note: Metric) -> str:
-    better = {True: "higher is better", False: "lower is better", None: ""}[note.higher_is_better]
+def _titled(name: str, note: MetricNote) -> str:
+    better = f"{note.better} is better" if note.better else ""
     about = ", ".join(part for part in (note.unit, better) if part)
     return f"{name} ({about})" if about else name
 
 
-def _explained(name: str, note: Metric) -> str:
+def _explained(name: str, note: MetricNote) -> str:
     return f"{_titled(name, note)}: {note.meaning}" if note.meaning else _titled(name, note)

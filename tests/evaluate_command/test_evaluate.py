@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from csd_lab import cli, world
 from csd_lab.commands import evaluate
 from csd_lab.data import WorldClip, write_image, write_video
+from csd_lab.notes import MetricNote
 from csd_lab.run_folder import RunFolder
 from csd_lab.types import Artefact, EditTask
 
@@ -266,7 +267,7 @@ def test_names_of_columns_are_short_and_different():
 
 
 def test_undefined_figures_are_null(tmp_path):
-    result = evaluate.Result({"x": {"m": math.nan}}, {"m": {}}, {})
+    result = evaluate.Result({"x": {"m": math.nan}}, {"m": MetricNote()}, {})
     evaluate.write_json(tmp_path / "o.json", "s", result)
     assert json.loads((tmp_path / "o.json").read_text())["edited"][0]["metrics"] == {"m": None}
 

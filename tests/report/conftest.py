@@ -8,7 +8,8 @@ from PIL import Image
 from small_pages import clip
 
 from csd_lab.data import write_video
-from csd_lab.report import MetricNote, RunPage
+from csd_lab.notes import MetricNote
+from csd_lab.report import RunPage
 
 
 @pytest.fixture(scope="session")

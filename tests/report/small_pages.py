@@ -6,7 +6,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from csd_lab.report import MetricNote, RunPage
+from csd_lab.notes import MetricNote
+from csd_lab.report import RunPage
 
 HOSTILE = (
     "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'`&amp;</pre></style>"

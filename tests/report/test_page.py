@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from small_pages import ANY_TEXT, HOSTILE, hostile_page
 
+from csd_lab.html import fit_to_show
 from csd_lab.report import RunPage, write_run_page
 from csd_lab.report.page import MAX_EMBEDDED
-from csd_lab.report.text import fit_to_show, without_terminal_codes
+from csd_lab.report.text import without_terminal_codes
 
 
 class Reader(HTMLParser):
