@@ -108,7 +108,12 @@ class EditData(pl.LightningDataModule, ABC):
     def fit_of(self, height: int, width: int) -> Fit:
         """The maps for frames of this size."""
         size = (height, width)
-        return Fit(size, self._multiple, self.resolution, self.side, self.detail, self.wrap)
+        return Fit(size, self._multiple, self.fitted_side, self.side, self.detail, self.wrap)
+
+    @property
+    def fitted_side(self) -> int | None:
+        """About how long :attr:`side` of the fitted frames is, in pixels; None: as the source."""
+        return self.resolution
 
     @final
     @property

@@ -204,12 +204,14 @@ class CaptureFolder(SceneData):
         """The views, read when they are first asked for."""
         smaller = (self.resolution, self.side)
         capture = read_capture(self.path, self.hold_out, self.skip_missing, *smaller)
-        size = capture.cameras.height, capture.cameras.width
-        # without one, borders would be mirrored, which no rays meet
-        self.resolution = side_length(size, self.side)
         followed = int((~capture.held_out).sum())
         check_batch_size(self.batch_size, followed, "the capture's", "views", "views")
         return capture
+
+    @property
+    def fitted_side(self) -> int:
+        """As the capture was read; without a length, borders would be mirrored, where no ray is."""
+        return side_length((self.capture.cameras.height, self.capture.cameras.width), self.side)
 
     def read(self) -> EditTask:
         """The views held out, and what to do."""

@@ -35,8 +35,8 @@ def report(
     """
     console.print(table_of(rows, metric))
     for row in rows:
-        error = lost.get(row.name) or row.status.error
-        if row.status.state is not State.DONE and error:
+        failure = "" if row.status.state is State.DONE else row.status.error
+        if error := lost.get(row.name) or failure:
             text = Text(f"{row.status.state}: {' '.join(row.status.overrides)}\n")
             text.append(f"  {error}\n  {folder.root / row.name}")
             console.print(text, soft_wrap=True)

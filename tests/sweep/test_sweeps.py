@@ -139,6 +139,30 @@ def test_what_is_no_longer_wanted_can_be_pruned(sweep, folder, monkeypatch):
     assert set(attempts(folder)) == {"seed=1", "seed=2"}
 
 
+def test_unwanted_jobs_are_told_by_the_latest_command_alone(sweep, folder, capsys):
+    assert sweep(STEPS, "seed=0").code == 0
+    folder.launch_file.unlink()
+    with pytest.raises(SystemExit) as stop:
+        main(["prune", "--failed", "--unwanted", "--yes", str(folder.root)])
+    assert stop.value.code == 2
+    assert "--unwanted goes by the sweep's latest command" in capsys.readouterr().err
+
+
+def test_a_setting_that_some_jobs_have_no_use_for_is_told(sweep, folder):
+    outcome = sweep(STEPS, "method=sds,csd", "kernel=rbf,imq")
+    assert outcome.code == 0
+    assert "In 2 of 4 jobs kernel changes nothing: method=sds has no kernel." in outcome.out
+    assert len(states(folder)) == 4
+
+
+def test_a_search_may_name_metrics_without_their_network(sweep, folder):
+    wrong = sweep(STEPS, "sweep.objectives=[nothing]", "seed=0")
+    assert "sweep.objectives must name metrics of the jobs, out of " in wrong.out
+    right = sweep(STEPS, "sweep.objectives=[colour]", "seed=0")
+    assert right.code == 0
+    assert "sweep.objectives" not in right.out
+
+
 def test_stop_leaves_the_others_waiting(sweep, folder):
     command = ("trainer.max_steps=3", "optimizer.optimizer.lr=1e38,1.0,0.5", "sweep.on_error=stop")
     assert sweep(*command).code == 1
