@@ -189,6 +189,8 @@ def suggestion(key: str, typed: Sequence[str] = ()) -> str:
         typed: the overrides of the command.
     """
     known = [*groups(), *known_settings(typed)]
+    if key in known:  # of the package's own parts, and the one that was chosen is another
+        return f" in the {key.partition('.')[0]} that was chosen, whose config lists what there is"
     last = key.rpartition(".")[2]
     by_last: dict[str, list[str]] = {}
     for name in known:

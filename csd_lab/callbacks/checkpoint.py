@@ -98,6 +98,7 @@ class GracefulStop(pl.Callback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
+        self._agreed = False  # by all ranks, of which one may hear a signal later than another
         self._former: dict[int, Handler] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -113,7 +114,7 @@ class GracefulStop(pl.Callback):
             del frame
             self.received = signal.Signals(number)
             if trainer.world_size == 1:
-                trainer.should_stop = True
+                self._agreed = trainer.should_stop = True
                 signal.signal(number, self._former[number])
 
         for number in self._former:
@@ -128,12 +129,12 @@ class GracefulStop(pl.Callback):
         number = int(trainer.strategy.reduce(heard, reduce_op="max"))
         if number:
             self.received = signal.Signals(number)
-            trainer.should_stop = True
+            self._agreed = trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Have the state of a stopped run saved first: its sender may not wait for all the rest."""
         del pl_module
-        if self.received is not None and trainer.global_step < trainer.max_steps:
+        if self._agreed and trainer.global_step < trainer.max_steps:
             for callback in trainer.checkpoint_callbacks:
                 if isinstance(callback, LastCheckpoint):
                     callback.save(trainer)

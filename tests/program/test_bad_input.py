@@ -288,6 +288,17 @@ def test_settings_that_nothing_of_a_run_refers_to_are_told(overrides, told):
     assert bool(unused(config, overrides)) is bool(told)
 
 
+def test_a_setting_that_an_own_part_does_not_list_is_told(csd_lab, tmp_path):
+    (tmp_path / "configs" / "kernel").mkdir(parents=True)
+    own = tmp_path / "configs" / "kernel" / "own.yaml"
+    own.write_text(
+        "_target_: csd_lab.distill.RBF\nbandwidth: {_target_: csd_lab.distill.Bandwidth}\n"
+    )
+    outcome = csd_lab(*LIGHT, "method=csd", "kernel=own", "kernel.bandwidth.scale=4")
+    assert outcome.code == 2
+    assert "no setting 'kernel.bandwidth.scale' in the kernel that was chosen" in outcome.err
+
+
 def test_a_fault_of_a_new_part_is_no_wrong_input_and_its_log_is_kept(csd_lab, tmp_path):
     (tmp_path / "faulty.py").write_text("def kernel(**_):\n    return {}['lost']\n")
     (tmp_path / "configs" / "kernel").mkdir(parents=True)
