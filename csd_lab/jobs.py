@@ -146,7 +146,7 @@ def check_unfinished(attempt: Attempt, folder: JobFolder, config: DictConfig) ->
     if finished and progress is not None and progress.step >= all_steps(config):
         raise ValueError(
             f"resume: {str(folder.root)!r} is finished, so that other settings change nothing; a "
-            "larger trainer.max_steps makes it longer, and csd-lab-evaluate measures it by others."
+            "larger trainer.max_steps makes it longer, and csd-lab-evaluate has other metrics."
         )
 
 
