@@ -14,10 +14,10 @@ class NonFiniteGradientError(ValueError):
 
 @final
 class NonFiniteGuard(pl.Callback):
-    """Raises before the update of a step whose gradient, or loss, is not finite.
+    """Raises before the update of a step whose gradient of particles is not finite, or whose loss.
 
-    The parameters are then those of the last good step, and can be saved. Where a gradient is not
-    finite, all ranks raise in the same step: each looks at what was gathered of all particles.
+    The parameters are then those of the last good step, and can be saved. All ranks raise in the
+    same step: each looks at what was gathered of all particles.
 
     Raises:
         NonFiniteGradientError: names the step, the particles and t.
@@ -26,10 +26,10 @@ class NonFiniteGuard(pl.Callback):
     def on_before_backward(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
     ) -> None:
-        """Look at all particles, and at the rank's own loss, which penalties are part of."""
+        """Look at all particles; at the loss where there are none."""
         if isinstance(pl_module, ParticleModule):
-            _check_particles(pl_module)
-        if not bool(loss.isfinite()):
+            _check_particles(pl_module)  # whose loss carries a gradient, and may be of any size
+        elif not bool(loss.isfinite()):
             raise NonFiniteGradientError(
                 f"The loss of step {trainer.global_step} is not finite. It would be so again from "
                 "the checkpoint; start anew with a smaller optimizer.optimizer.lr."

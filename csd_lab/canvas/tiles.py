@@ -129,13 +129,12 @@ class Tiling:
 
 
 def _cut(length: int, tile: int, overlap: int, wrap: bool) -> tuple[Tile, ...]:
-    """The fewest equal parts whose tiles are no longer than ``tile``."""
+    """The fewest equal parts of which any with overlaps on both sides is at most ``tile``."""
     if not wrap and length <= tile:
         return (Tile(0, length, 0, length),)
-    before, after = overlap - overlap // 2, overlap // 2
-    two_do = not wrap and -(-length // 2) + before <= tile  # each overlaps on one side alone
-    count = 2 if two_do else -(-length // (tile - overlap))
+    count = -(-length // (tile - overlap))
     cuts = [i * length // count for i in range(count + 1)]
+    before, after = overlap - overlap // 2, overlap // 2
     tiles = [Tile(a - before, b + after, a, b) for a, b in pairwise(cuts)]
     if wrap:
         return tuple(tiles)

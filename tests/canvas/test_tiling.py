@@ -68,12 +68,6 @@ def test_tiles_have_a_bounded_area_and_lie_inside(height, width, tile, wrap) -> 
     assert (len(tiling) == 1) == (height * (width + 12 * wrap) <= tile**2)
 
 
-def test_two_tiles_do_where_each_overlaps_on_one_side_alone() -> None:
-    assert len(list(Tiling(128, 224, 128))) == 2
-    assert len(list(Tiling(128, 226, 128))) == 3
-    assert len(list(Tiling(128, 224, 128, wrap=True))) == 3
-
-
 def test_weights_add_up_where_tiles_differ() -> None:
     """A map that knows its tile still gives a mean over tiles, which is smooth over the cuts."""
     tiles: list[float] = []
