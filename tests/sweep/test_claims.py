@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 from sweep_runs import wait_for
 
+from csd_lab.files import PARTIAL
 from csd_lab.sweep import Ending, JobFolder, RunningElsewhereError, State, Status, SweepFolder
 from csd_lab.sweep import job as job_module
 from csd_lab.sweep.launches import Launch, wants
@@ -163,6 +164,16 @@ def test_done_means_that_the_outputs_are_there(job):
     (job.files.plots / "kernel.png").write_bytes(b"12")
     assert job.status().state is State.INTERRUPTED
     assert job.status().error == "plots/kernel.png is missing."
+
+
+def test_an_attempt_removes_what_killed_writers_left_where_a_run_writes(job):
+    left = [place / f"{PARTIAL}0123456789abcdef.x" for place in job.files.places]
+    for path in (*left, job.files.checkpoint):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    attempt(job, Ending(0))
+    assert not any(path.exists() for path in left)
+    assert job.files.checkpoint.is_file()
 
 
 def test_an_attempt_that_is_withdrawn_never_was(job):
