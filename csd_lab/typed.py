@@ -66,6 +66,8 @@ def prepare(arguments: list[str]) -> list[str]:
     multirun = not {"-m", "--multirun"}.isdisjoint(options)
     if not SHOWING & {option.partition("=")[0] for option in options}:
         check_sweeping(typed, multirun)
+    if multirun:
+        tell_split(typed)
     prepared = [a if multirun and sweeps(a) else quote(a) for a in typed]
     keys = dict(overrides(typed))
     if "data.path" in keys and "data" not in keys:
@@ -213,13 +215,24 @@ def check_sweeping(typed: list[str], multirun: bool) -> None:
             )
 
 
+def tell_split(typed: list[str]) -> None:
+    """Say how many jobs a prompt without quotes makes, where its comma may be one of the text."""
+    for key, text in overrides(typed):
+        written_for_hydra = set(text) & set(QUOTES + "([")
+        if key == "prompt" and ", " in text and not written_for_hydra and sweeps(f"prompt={text}"):
+            print(
+                f"csd-lab: prompt has commas, which part the texts of {len(sweep_of(text))} jobs; "
+                f"if it is one text, put quotes inside: prompt=\"'{text}'\"",
+                file=sys.stderr,
+            )
+
+
 def paths_in(value: str, multirun: bool) -> list[str]:
     """The paths that a value of ``data.path`` names: several in a sweep over them."""
     argument = f"data.path={value}"
     if not (multirun and sweeps(argument)):
         return [value.strip(QUOTES)]
-    swept = OverridesParser.create().parse_override(argument).sweep_string_iterator()
-    return [each.strip(QUOTES) for each in swept]
+    return [each.strip(QUOTES) for each in sweep_of(value)]
 
 
 def kind_of_all(paths: list[str]) -> str:
@@ -268,6 +281,11 @@ def overrides(arguments: list[str]) -> Iterator[tuple[str, str]]:
         key, equals, value = argument.partition("=")
         if equals:
             yield key.lstrip("+~"), value
+
+
+def sweep_of(value: str) -> list[str]:
+    """The values, as they are written, of a setting that :func:`sweeps`."""
+    return list(OverridesParser.create().parse_override(f"_={value}").sweep_string_iterator())
 
 
 def sweeps(argument: str) -> bool:

@@ -145,7 +145,7 @@ class ScheduledSampler(Sampler, ABC):
         x, _, conditioning, _, t = particles
         x_t = self.scheduler.scale_model_input(x, t)
         estimate = self.estimate(prior, x_t, conditioning, t)
-        return Residual(estimate, x, prior.schedule.remove_noise(x_t, estimate, t.round()))
+        return Residual(estimate, x, prior.schedule.remove_noise(x_t, estimate, t))
 
     def estimate(
         self, prior: NoisePredictor, x_t: Tensor, conditioning: Conditioning, t: Tensor

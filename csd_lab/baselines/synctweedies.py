@@ -65,15 +65,14 @@ class SyncTweedies(ScheduledSampler):
         x_t = self.scheduler.scale_model_input(views, t)
         estimate = self.estimate(prior, x_t, conditioning, t)
         self._views = views
-        return Residual(estimate, x, prior.schedule.remove_noise(x_t, estimate, t.round()))
+        return Residual(estimate, x, prior.schedule.remove_noise(x_t, estimate, t))
 
     def _follow(self, clean: Tensor, schedule: NoiseSchedule) -> Tensor:
         """The windows' latents after a step along the noise that a clean canvas leaves of them."""
         assert self._views is not None  # the caller has seen to it
         t = self.timestep(self.taken - 1)
         x_t = self.scheduler.scale_model_input(self._views, t)
-        level = t.round()
-        noise = (x_t - schedule.alpha(level) * clean) / schedule.sigma(level)
+        noise = (x_t - schedule.alpha(t) * clean) / schedule.sigma(t)
         return self.advance(noise, t, self._views)
 
     def follow(self, residual: Residual, t: Tensor) -> Followed:

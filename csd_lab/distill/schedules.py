@@ -42,18 +42,18 @@ class NoiseSchedule(ABC):
     """Scales of signal and noise.
 
     Attributes:
-        num_steps: timesteps are the integers 0 ... num_steps - 1.
+        num_steps: timesteps are the integers 0 ... num_steps - 1, and what lies between them.
     """
 
     num_steps: int
 
     @abstractmethod
     def alpha(self, t: Tensor) -> Tensor:
-        """The signal's scale a_t at t, () of int64: ()."""
+        """The signal's scale a_t at t, (): ()."""
 
     @abstractmethod
     def sigma(self, t: Tensor) -> Tensor:
-        """The noise's scale b_t at t, () of int64: ()."""
+        """The noise's scale b_t at t, (): ()."""
 
     @final
     def add_noise(self, x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
@@ -69,6 +69,9 @@ class NoiseSchedule(ABC):
 @final
 class VariancePreserving(NoiseSchedule):
     """a_t = sqrt(abar_t), b_t = sqrt(1 - abar_t): Ho et al. 2020, arXiv 2006.11239.
+
+    Between two timesteps the ratio b_t / a_t is linear, as in the diffusers library's schedulers
+    that step to levels of noise between those of training (Karras et al. 2022, arXiv 2206.00364).
 
     Args:
         alphas_cumprod: abar_t, (T,), each in (0, 1].
@@ -106,9 +109,13 @@ class VariancePreserving(NoiseSchedule):
         return (1 - self._at(t)).sqrt()
 
     def _at(self, t: Tensor) -> Tensor:
-        if not 0 <= t < self.num_steps:
-            raise ValueError(f"t must be in 0 ... {self.num_steps - 1}, got {int(t)}")
-        return self._alphas_cumprod[int(t)]
+        if not 0 <= t <= self.num_steps - 1:
+            raise ValueError(f"t must be in 0 ... {self.num_steps - 1}, got {t.item():g}")
+        below = int(t)
+        if below == t:
+            return self._alphas_cumprod[below]
+        low, high = (1 / self._alphas_cumprod[below : below + 2] - 1).sqrt()
+        return 1 / (1 + low.lerp(high, float(t) - below) ** 2)
 
 
 class TimestepSampler(ABC):

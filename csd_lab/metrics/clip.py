@@ -143,7 +143,7 @@ class ClipText(_EncoderMetric):
     needs = (TARGET_CAPTION,)
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
-        text = self.encoder.texts([_target_caption(artefact)])
+        text = self.encoder.text(_target_caption(artefact))
         return similarity(self.encoder.images(artefact.edited), text)
 
 
@@ -173,8 +173,8 @@ class ClipDirection(_EncoderMetric):
         return directional_similarity(
             self.encoder.images(artefact.edited),
             self.encoder.images(artefact.task.source),
-            self.encoder.texts([_target_caption(artefact)]),
-            self.encoder.texts([artefact.task.source_caption]),
+            self.encoder.text(_target_caption(artefact)),
+            self.encoder.text(artefact.task.source_caption),
         )
 
 

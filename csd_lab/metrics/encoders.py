@@ -14,8 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, final
-from weakref import ref
+from typing import Any, final
 
 import open_clip
 import torch
@@ -27,6 +26,7 @@ from torch.nn.functional import interpolate
 
 from csd_lab.checks import check_whole
 from csd_lab.metrics.base import check_frames, images_at_once
+from csd_lab.metrics.memory import once
 from csd_lab.text import on_one_line
 
 EMBEDDED_FOLDER = Path(__file__).parent.parent / "assets" / "clip"
@@ -46,10 +46,6 @@ class ClipEncoder(nn.Module, ABC):
 
     tag: str
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._memory: _Memory | None = None
-
     @abstractmethod
     def encode_images(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1], of any size -> unit features (B, E)."""
@@ -58,48 +54,15 @@ class ClipEncoder(nn.Module, ABC):
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """B texts -> unit features (B, E)."""
 
+    @final
     def images(self, images: Tensor) -> Tensor:
-        """:meth:`encode_images`, computed once a tensor inside :meth:`remembering`."""
-        if self._memory is None:
-            return self.encode_images(images)
-        known, features = self._memory.images.get(id(images), (None, None))
-        if known is None or features is None or known() is not images:
-            features = self.encode_images(images)
-            self._memory.images[id(images)] = ref(images), features
-        return features
+        """:meth:`encode_images`, computed once a tensor where metrics remember."""
+        return once("features", (self, images), lambda: self.encode_images(images))
 
-    def texts(self, texts: Sequence[str]) -> Tensor:
-        """:meth:`encode_texts`, computed once a list inside :meth:`remembering`."""
-        if self._memory is None:
-            return self.encode_texts(texts)
-        key = tuple(texts)
-        if key not in self._memory.texts:
-            self._memory.texts[key] = self.encode_texts(texts)
-        return self._memory.texts[key]
-
-    @contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Inside, no tensor is encoded twice: several metrics of one artefact share features.
-
-        Tensors must not change in place meanwhile; all is forgotten at the end.
-        """
-        outer, self._memory = self._memory, _Memory({}, {})
-        try:
-            yield
-        finally:
-            self._memory = outer
-
-
-class _Memory(NamedTuple):
-    """Features of what was encoded.
-
-    Attributes:
-        images: by the id of their tensor, which is not kept: a large image's crops are large too.
-        texts: by the texts.
-    """
-
-    images: dict[int, tuple[ref[Tensor], Tensor]]
-    texts: dict[tuple[str, ...], Tensor]
+    @final
+    def text(self, text: str) -> Tensor:
+        """The unit feature of one text, (1, E), computed once where metrics remember."""
+        return once(("feature", text), (self,), lambda: self.encode_texts([text]))
 
 
 @final

@@ -1,13 +1,13 @@
 """All metrics of a run, with the networks that they share."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import TypeVar, final
 
 from torch import nn
 
 from csd_lab.metrics.base import ArtefactMetric, prepared
 from csd_lab.metrics.encoders import ClipEncoder
+from csd_lab.metrics.memory import remembering
 from csd_lab.metrics.perceptual import PerceptualDistance
 from csd_lab.types import Artefact
 
@@ -51,7 +51,6 @@ class MetricSuite(nn.Module):
         for key, metric in named.items():
             if key != metric.basename:
                 raise ValueError(f"metric {key!r} must be called {metric.basename!r}, as its class")
-        self.clip = clip
         self.metrics: dict[str, ArtefactMetric] = {}
         self.metrics.update((metric.name, metric) for metric in named.values())
         self._modules_of_metrics = nn.ModuleList(self.metrics.values())
@@ -65,7 +64,7 @@ class MetricSuite(nn.Module):
         Raises:
             ValueError: malformed artefact: shapes, range, values that are not finite.
         """
-        with self._shared_features():
+        with remembering():
             applicable = [m for m in self.metrics.values() if m.applies_to(artefact)]
             if applicable:
                 artefact = prepared(artefact, applicable[0].device)
@@ -75,14 +74,6 @@ class MetricSuite(nn.Module):
         """The metrics that do not apply to an artefact, by full name, each with the reason."""
         reasons = {name: metric.missing(artefact) for name, metric in self.metrics.items()}
         return {name: reason for name, reason in reasons.items() if reason}
-
-    @contextmanager
-    def _shared_features(self) -> Iterator[None]:
-        if self.clip is None:
-            yield
-            return
-        with self.clip.remembering():
-            yield
 
 
 def _built(

@@ -19,6 +19,7 @@ from csd_lab.metrics.base import (
     of_task,
     windows_of,
 )
+from csd_lab.metrics.memory import once
 from csd_lab.metrics.perceptual import SMALLEST, DistanceMetric
 from csd_lab.types import Artefact, Windows
 
@@ -156,7 +157,9 @@ class OverWindows(ArtefactMetric):
         return self.metric.plot_upper_bound
 
     def _per_frame(self, artefact: Artefact) -> Tensor:
-        return self.metric._per_frame(as_clip(artefact))
+        images = artefact.edited, artefact.task.source, artefact.task.targets
+        clip = once("windows side by side", images, lambda: as_clip(artefact))
+        return self.metric._per_frame(clip)
 
 
 def over_windows(network: nn.Module, metric: Callable[[Any], ArtefactMetric]) -> OverWindows:

@@ -242,11 +242,6 @@ class LatentDiffusion(Prior):
 
     def _of_velocity(self, velocity: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """The noise estimate that a velocity is: a_t v + b_t x_t."""
-        if t != t.round():
-            raise ValueError(
-                f"t must be an integer for a model that predicts velocities, got {t.item()}: "
-                "+sampler.timestep_spacing=leading gives integers"
-            )
         return self.schedule.alpha(t) * velocity + self.schedule.sigma(t) * x_t
 
 

@@ -1,5 +1,7 @@
 """Methods that sample: against diffusers' own pipelines, against each other, and exact answers."""
 
+import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -80,6 +82,21 @@ def test_frames_equal_those_of_diffusers_pipeline(tiny_ip2p_folder, prior, sched
     frames, noise = images(), noise_for(3, mode)
     expected = sampled_by_diffusers(tiny_ip2p_folder, frames, scheduler, 10, noise)
     edited = sample_images(ip2p(scheduler, 10), prior, frames, "make it night", noise)
+    torch.testing.assert_close(edited, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_frames_of_a_network_that_predicts_velocities_equal_those_of_its_pipeline(
+    tiny_ip2p_folder, tmp_path, name
+):
+    """Also where a scheduler steps to levels of noise between those of training, as Euler's."""
+    folder = shutil.copytree(tiny_ip2p_folder, tmp_path / "velocity")
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"prediction_type": "v_prediction"}))
+    frames, noise, scheduler = images(), noise_for(3), DiffusersScheduler(name)
+    expected = sampled_by_diffusers(folder, frames, scheduler, 10, noise)
+    velocity = Prior(folder, dtype="float32", device="cpu")
+    edited = sample_images(ip2p(scheduler, 10), velocity, frames, "make it night", noise)
     torch.testing.assert_close(edited, expected, rtol=0, atol=1e-4)
 
 

@@ -5,6 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,7 +56,18 @@ def test_noise_that_is_added_can_be_removed(dtype) -> None:
     )
 
 
-@pytest.mark.parametrize("t", [-1, 1000])
+def test_between_timesteps_the_ratio_of_noise_to_signal_is_linear() -> None:
+    """As of the levels to which the diffusers library's own scheduler steps."""
+    scheduler = EulerDiscreteScheduler(1000, 0.00085, 0.012, "scaled_linear")
+    scheduler.set_timesteps(7)
+    assert any(t != t.round() for t in scheduler.timesteps)
+    for t, level in zip(scheduler.timesteps, scheduler.sigmas[:-1], strict=True):
+        a, b = SCHEDULE.alpha(t), SCHEDULE.sigma(t)
+        assert b / a == pytest.approx(level.item(), rel=1e-4)
+        assert a**2 + b**2 == pytest.approx(1)
+
+
+@pytest.mark.parametrize("t", [-1, 999.5, 1000])
 def test_timesteps_outside_the_schedule_are_refused(t) -> None:
     with pytest.raises(ValueError, match=rf"t must be in 0 ... 999, got {t}"):
         SCHEDULE.alpha(torch.tensor(t))

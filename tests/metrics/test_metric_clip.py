@@ -27,7 +27,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 def features(encoder: OpenClip, artefact: Artefact) -> tuple[np.ndarray, ...]:
     task = artefact.task
-    captions = encoder.texts([task.source_caption, task.target_caption]).double().numpy()
+    captions = encoder.encode_texts([task.source_caption, task.target_caption]).double().numpy()
     images = (encoder.images(x).double().numpy() for x in (artefact.edited, task.source))
     return (*images, *captions)
 

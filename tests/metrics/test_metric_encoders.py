@@ -7,7 +7,6 @@ import pickle
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from weakref import ref
 
 import huggingface_hub.constants
 import numpy as np
@@ -21,6 +20,7 @@ from torch.nn.functional import interpolate
 
 from csd_lab.metrics import OpenClip
 from csd_lab.metrics.encoders import _wants_quick_gelu, backbone_tag
+from csd_lab.metrics.memory import remembering
 
 
 def cubic(image: np.ndarray, length: int) -> np.ndarray:
@@ -65,14 +65,16 @@ def test_texts_are_tokenised_with_the_folders_own_tokenizer(encoder: OpenClip) -
     ids = torch.tensor([[13, 2, 3, 6, 14] + [0] * 7])
     with torch.no_grad():
         expected = model.encode_text(ids, normalize=True)
-    torch.testing.assert_close(encoder.texts(["a red ball"]), expected)
+    torch.testing.assert_close(encoder.encode_texts(["a red ball"]), expected)
 
 
 def test_a_long_text_is_cut_and_the_batch_size_changes_nothing(clip_folder: Path) -> None:
     small, large = (OpenClip(f"local-dir:{clip_folder}", max_batch=b) for b in (2, 64))
     texts = ["a red ball " * 30, "", "unknown words 日本", "a day"]
     images = frames(5, 2)
-    torch.testing.assert_close(small.texts(texts), large.texts(texts), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        small.encode_texts(texts), large.encode_texts(texts), atol=1e-5, rtol=0
+    )
     torch.testing.assert_close(small.images(images), large.images(images), atol=1e-4, rtol=0)
 
 
@@ -100,27 +102,27 @@ def test_remembering_encodes_a_tensor_once_and_forgets(encoder: OpenClip) -> Non
     calls: list[int] = []
     hook = encoder.model.visual.register_forward_hook(lambda *_: calls.append(1))
     images, same_values = frames(2, 3), frames(2, 3)
-    with encoder.remembering():
+    with remembering():
         first = encoder.images(images)
         assert encoder.images(images) is first
         assert len(calls) == 1
         encoder.images(same_values)
         assert len(calls) == 2
-        assert encoder.texts(["a ball"]) is encoder.texts(["a ball"])
+        assert encoder.text("a ball") is encoder.text("a ball")
+        with remembering():
+            encoder.images(images)
+            assert len(calls) == 3
+        assert encoder.images(images) is first
     encoder.images(images)
-    assert len(calls) == 3
+    assert len(calls) == 4
     hook.remove()
 
 
-def test_remembering_keeps_features_and_no_images(encoder: OpenClip) -> None:
-    images = frames(2, 3)
-    kept = ref(images)
-    with encoder.remembering():
-        first = encoder.images(images)
-        del images
-        assert kept() is None
-        others = [frames(2, seed) for seed in range(4, 12)]  # one may get the old one's id
-        assert not any(torch.equal(encoder.images(other), first) for other in others)
+def test_remembering_never_takes_one_tensor_for_another(encoder: OpenClip) -> None:
+    with remembering():
+        first = encoder.images(frames(2, 3))  # whose id is free if nobody keeps it
+        others = [encoder.images(frames(2, seed)) for seed in range(4, 12)]
+        assert not any(torch.equal(other, first) for other in others)
 
 
 def test_the_network_is_frozen(encoder: OpenClip) -> None:
@@ -167,7 +169,7 @@ def test_a_named_model_reads_a_checkpoint_file(tmp_path: Path, suffix: str) -> N
     encoder = OpenClip("csd-lab-test", str(path))
     assert encoder.tag == "csd_lab_test_my_weights"
     torch.testing.assert_close(dict(encoder.model.state_dict()), dict(weights))
-    assert encoder.texts(["a dog", "a cat"]).shape == (2, 24)
+    assert encoder.encode_texts(["a dog", "a cat"]).shape == (2, 24)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import math
 from datetime import timedelta
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -21,10 +22,13 @@ from csd_lab.metrics import (
     ArtefactMetric,
     ClipDirection,
     ClipFeatureDistance,
+    ClipImage,
+    ClipText,
     ColourSpread,
     ErrorSpread,
     IntraLpips,
     LpipsSource,
+    MetricSuite,
     OpenClip,
     OverWindows,
     PsnrTarget,
@@ -98,6 +102,18 @@ def test_a_clip_laid_out_as_one_image_is_measured_as_the_clip(encoder: OpenClip)
                     assert float(over.value(large(clip))) == pytest.approx(
                         float(metric.value(clip)), abs=1e-5
                     )
+
+
+def test_windows_are_encoded_once_for_all_metrics(encoder: OpenClip) -> None:
+    kinds = (ClipText, ClipImage, ClipDirection)
+    over = {f"window_{kind.basename}": partial(over_windows, metric=kind) for kind in kinds}
+    suite = MetricSuite(clip=encoder, clip_metrics=over)
+    artefact, encoded = large(one_answer(5)), list[int]()
+    expected = {name: float(metric.value(artefact)) for name, metric in suite.metrics.items()}
+    hook = encoder.model.visual.register_forward_hook(lambda *io: encoded.append(len(io[2])))
+    assert suite.evaluate(artefact) == expected
+    hook.remove()
+    assert encoded == [4, 4]  # of the edited image and of the source
 
 
 def test_rows_of_windows_and_what_remains_at_the_edge() -> None:

@@ -76,6 +76,17 @@ def test_options_come_first_and_overrides_in_one_block():
     assert prepare(["--info", "seed=1"]) == ["--info=all", "seed=1"]
 
 
+def test_a_comma_of_a_prompt_in_a_sweep_is_told_of(capsys):
+    prepare(["-m", "prompt=make it dark, moody"])
+    told = capsys.readouterr().err
+    assert "2 jobs" in told
+    assert told.rstrip().endswith("""prompt="'make it dark, moody'\"""")
+    for meant in ("prompt='dark, moody'", "prompt=dark,moody", "prompt=[a, b]", "seed=1, 2"):
+        prepare(["-m", meant])
+    prepare(["prompt=make it dark, moody"])
+    assert not capsys.readouterr().err
+
+
 def test_a_sweep_over_an_image_of_one_s_own(csd_lab, tmp_path):
     Image.effect_noise((16, 16), 80).convert("RGB").save(tmp_path / "a photo.png")
     outcome = csd_lab("-m", "data.path=a photo.png", "prompt=x", "seed=1,2", "sweep.name=s", *LIGHT)
