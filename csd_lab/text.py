@@ -1,5 +1,6 @@
 """Text for people, on one line."""
 
+import re
 from collections.abc import Sequence
 
 NAMED = 3
@@ -22,3 +23,16 @@ def listed(names: Sequence[str], most: int = NAMED) -> str:
     """Names with commas between them; of more than ``most``, how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+NaturalKey = tuple[list[tuple[int, str]], str]
+
+
+def natural(name: str) -> NaturalKey:
+    """Sort key of names: runs of digits count as numbers, letters without regard to case."""
+    parts = re.split(r"([0-9]+)", name.lower())  # text and digits take turns
+    key = [
+        (len(part.lstrip("0")), part.lstrip("0")) if turn % 2 else (0, part)
+        for turn, part in enumerate(parts)
+    ]
+    return key, name

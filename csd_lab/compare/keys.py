@@ -7,7 +7,8 @@ changes whenever ``method`` does. For a reader one key stands for each such fami
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from csd_lab.compare.results import RunRecord, Value, natural_order
+from csd_lab.compare.results import RunRecord, Value
+from csd_lab.text import NaturalKey, natural
 
 ABSENT = "–"
 """What stands for a setting that a run does not have."""
@@ -134,9 +135,9 @@ def label_of(value: Value | _Absent) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _order(value: Value | _Absent) -> tuple[int, float, list[tuple[int, str]]]:
+def _order(value: Value | _Absent) -> tuple[int, float, NaturalKey]:
     if isinstance(value, _Absent):
-        return 2, 0.0, []
+        return 2, 0.0, natural("")
     if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
-        return 0, float(value), []
-    return 1, 0.0, natural_order(label_of(value))
+        return 0, float(value), natural("")
+    return 1, 0.0, natural(label_of(value))

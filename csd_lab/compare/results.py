@@ -8,7 +8,6 @@ import csv
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,7 +18,7 @@ from csd_lab.notes import MetricNote
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep import JobFolder, State, Status
 from csd_lab.sweep.identity import says_how
-from csd_lab.text import on_one_line
+from csd_lab.text import natural, on_one_line
 
 RunState = Literal["done", "running", "waiting", "interrupted", "failed", "unreadable"]
 Value = str | int | float | bool | None
@@ -92,7 +91,7 @@ def load_runs(paths: Iterable[Path | str] | Path | str) -> list[RunRecord]:
         )
     shared = Path(os.path.commonpath([root.parent for root in roots]))
     records = [_read_run(root, root.relative_to(shared).as_posix()) for root in roots]
-    return sorted(records, key=lambda record: natural_order(record.name))
+    return sorted(records, key=lambda record: natural(record.name))
 
 
 def records_table(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
@@ -106,15 +105,6 @@ def records_table(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
         {"run": run.name, "state": run.state, "reason": run.reason}
         | {key: run.metrics.get(key, run.config.get(key)) for key in columns}
         for run in runs
-    ]
-
-
-def natural_order(text: str) -> list[tuple[int, str]]:
-    """A sorting key that puts "2" before "10"."""
-    parts = re.split(r"([0-9]+)", text)  # text and digits take turns
-    return [
-        (len(part.lstrip("0")), part.lstrip("0")) if turn % 2 else (0, part)
-        for turn, part in enumerate(parts)
     ]
 
 

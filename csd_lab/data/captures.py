@@ -3,8 +3,10 @@
 Understood are
 
 - ``transforms.json`` of nerfstudio and of instant-ngp: intrinsics for all frames or for each
-  (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``, ``h``, or ``camera_angle_x``), OpenCV's distortion
-  (``k1``, ``k2``, ``p1``, ``p2``); those in ``val_filenames`` or ``test_filenames`` are held out;
+  (``fl_x``, ``fl_y``, ``cx``, ``cy``, ``w``, ``h``, or ``camera_angle_x`` and
+  ``camera_angle_y``), OpenCV's distortion (``k1``, ``k2``, ``p1``, ``p2``); views in
+  ``val_filenames`` or ``test_filenames`` are held out, and of those in neither only the ones in
+  ``train_filenames`` are taken, where there is such a list; masks are not read;
 - Blender's synthetic scenes: a folder with ``transforms_train.json`` and, if there is one,
   ``transforms_test.json``, whose views are held out; transparent images lie on white;
 - COLMAP: a folder with ``images``, and ``sparse/0`` or ``sparse`` (``pip install
@@ -12,7 +14,8 @@ Understood are
 
 The first two give camera-to-world matrices in this package's own convention
 (:mod:`csd_lab.fields.cameras`). COLMAP gives world-to-camera ones of cameras that look along +z
-with y down, which are inverted and turned. Worlds are left as they are, whichever way is up.
+with y down, which are inverted and turned. Worlds are left as they are, whichever way is up. Views
+come in the order of their images' names, as neighbours along a path.
 """
 
 import json
@@ -30,6 +33,7 @@ from csd_lab.data.containers import MediaError, shown
 from csd_lab.data.fit import Fit, Side, side_length
 from csd_lab.data.media import image_size, read_image
 from csd_lab.fields import Cameras
+from csd_lab.text import natural
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,8 @@ RATIO = 0.01
 """By how much the sides of an image may differ from the ratio of those that were meant."""
 NEAREST = 1e-4
 """Spread of the cameras, as a share of their distance from the origin, that float32 resolves."""
+FOLLOWED, HELD_OUT = "train_filenames", ("val_filenames", "test_filenames")
+"""Nerfstudio's lists of the images that a scene is fitted to, and of those for evaluation."""
 TURN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 """Between cameras that look along +z with y down, and along -z with y up."""
 
@@ -147,8 +153,7 @@ def read_capture(
         )
     if every and not any(frame.held_out for frame in frames):
         frames = [frame._replace(held_out=i % every == 0) for i, frame in enumerate(frames)]
-    if all(frame.held_out for frame in frames):
-        raise MediaError(f"{shown(path)} must not hold out all of its {len(frames)} views.")
+    _check_followed(path, frames)
     size = _common_size(frames)
     own = side_length(size, side)
     fit = Fit(size, 1, min(resolution or own, own), side)
@@ -156,7 +161,7 @@ def read_capture(
         ImageFiles([frame.path for frame in frames], fit),
         _cameras(path, frames, *size).resized(*fit.fitted),
         torch.tensor([frame.held_out for frame in frames]),
-        path.stem if path.is_file() else path.name,
+        (path.parent if path.is_file() else path).resolve().name,
     )
 
 
@@ -200,11 +205,14 @@ def _there(paths: Sequence[Path], named_by: Path, skip_missing: bool) -> list[bo
 
 
 def _transforms(path: Path, skip_missing: bool) -> list[Frame]:
-    """The views that a transforms.json lists."""
+    """The views that a transforms.json lists, in the order of their images' names."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         shared = {name: value for name, value in content.items() if name != "frames"}
         entries = [_Entry(path, shared | values) for values in content["frames"]]
+        entries = _listed(path, shared, sorted(entries, key=lambda entry: natural(entry.name)))
+        if masked := sum("mask_path" in entry.values for entry in entries):
+            log.warning("masks of %d views are not read: what they hide is seen", masked)
         there = _there([entry.path for entry in entries], path, skip_missing)
         return [entry.frame() for entry in compress(entries, there)]
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -213,6 +221,27 @@ def _transforms(path: Path, skip_missing: bool) -> list[Frame]:
         ) from error
     except (AttributeError, KeyError, TypeError) as error:
         raise MediaError(f"{shown(path)} lacks what a transforms.json has: {error}.") from error
+
+
+def _listed(path: Path, shared: Mapping[str, Any], entries: list["_Entry"]) -> list["_Entry"]:
+    """The entries that nerfstudio's lists name, where it lists those to follow; else all.
+
+    Raises:
+        MediaError: a list names an image that no entry has.
+    """
+    names = {Path(entry.name) for entry in entries}
+    lists = {key: [Path(name) for name in shared.get(key) or ()] for key in (FOLLOWED, *HELD_OUT)}
+    for key, listed in lists.items():
+        if unknown := [name for name in listed if name not in names]:
+            raise MediaError(
+                f"{shown(path)}: {key} must name images of its frames, got {str(unknown[0])!r}."
+            )
+    if not lists[FOLLOWED]:
+        return entries
+    wanted = set().union(*lists.values())
+    if left_out := len(names - wanted):
+        log.warning("left out %d views, which are in none of the lists of names", left_out)
+    return [entry for entry in entries if Path(entry.name) in wanted]
 
 
 @final
@@ -245,7 +274,7 @@ class _Entry:
         return Frame(
             self.path,
             self._pose(),
-            self._focal(size[1]),
+            self._focal(*size),
             self._pair("cx", "cy", positive=False) or (size[1] / 2, size[0] / 2),
             tuple(self._number(name, 0.0) for name in LENS),
             (size[0], size[1]),
@@ -260,21 +289,26 @@ class _Entry:
                 f"{shown(self.file)} has k3 or k4, which are not understood; undistort it."
             )
 
-    def _focal(self, width: float) -> tuple[float, float]:
+    def _focal(self, height: float, width: float) -> tuple[float, float]:
         if "fl_x" in self.values:
             across = self._number("fl_x", positive=True)
             return across, self._number("fl_y", across, positive=True)
         if "camera_angle_x" not in self.values:
             raise KeyError("fl_x or camera_angle_x")
-        angle = self._number("camera_angle_x", positive=True)
+        across = self._length("camera_angle_x", width)
+        down = "camera_angle_y" in self.values
+        return across, self._length("camera_angle_y", height) if down else across
+
+    def _length(self, name: str, side: float) -> float:
+        """The focal length that has a side of the image seen at an angle of this name."""
+        angle = self._number(name, positive=True)
         if angle >= math.pi:
-            raise self._wrong("camera_angle_x", "below pi, in radians")
-        length = width / (2 * math.tan(angle / 2))
-        return length, length
+            raise self._wrong(name, "below pi, in radians")
+        return side / (2 * math.tan(angle / 2))
 
     def _pair(self, first: str, second: str, positive: bool = True) -> tuple[float, float] | None:
-        """Two numbers; None unless both are there."""
-        if not {first, second} <= self.values.keys():
+        """Two numbers; None if neither is there."""
+        if not {first, second} & self.values.keys():
             return None
         return self._number(first, positive=positive), self._number(second, positive=positive)
 
@@ -312,8 +346,8 @@ class _Entry:
 
     def _is_held_out(self) -> bool:
         """Whether nerfstudio's lists have it for evaluation."""
-        lists = (self.values.get(f"{split}_filenames") or () for split in ("val", "test"))
-        return any(self.name in names for names in lists)
+        names = {Path(name) for key in HELD_OUT for name in self.values.get(key) or ()}
+        return Path(self.name) in names
 
 
 def _check_model(path: Path, model: str) -> None:
@@ -337,7 +371,7 @@ def _colmap(path: Path, model: Path, skip_missing: bool) -> list[Frame]:
     except (ValueError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise MediaError(f"{shown(model)} is no COLMAP reconstruction: {reason}.") from error
-    images = sorted(reconstruction.images.values(), key=lambda image: image.name)
+    images = sorted(reconstruction.images.values(), key=lambda image: natural(image.name))
     frames = [_colmap_view(path, image) for image in images if image.has_pose]
     return list(compress(frames, _there([frame.path for frame in frames], path, skip_missing)))
 
@@ -386,7 +420,6 @@ def _common_size(frames: Sequence[Frame]) -> tuple[int, int]:
 def _cameras(path: Path, frames: Sequence[Frame], height: int, width: int) -> Cameras:
     """Cameras for images of this size, whatever size the intrinsics were given for."""
     poses = torch.stack([frame.pose for frame in frames])
-    _check_places(path, poses[:, :, 3])
     sizes = torch.tensor([frame.size for frame in frames])
     scale = torch.tensor([width, height]) / sizes.flip(1)
     try:
@@ -402,8 +435,20 @@ def _cameras(path: Path, frames: Sequence[Frame], height: int, width: int) -> Ca
         raise MediaError(f"{shown(path)}: {error}.") from error
 
 
-def _check_places(path: Path, places: Tensor) -> None:
-    """Raises MediaError unless cameras stand in different places that float32 tells apart."""
+def _check_followed(path: Path, frames: Sequence[Frame]) -> None:
+    """Check the views that a scene is to be fitted to.
+
+    Raises:
+        MediaError: they are fewer than two, or their cameras do not stand in different places that
+            float32 tells apart.
+    """
+    followed = [frame for frame in frames if not frame.held_out]
+    if len(followed) < 2:
+        raise MediaError(
+            f"{shown(path)} must leave at least 2 of its {len(frames)} views to follow, got "
+            f"{len(followed)}; data.hold_out=0 holds none out, unless the capture says which."
+        )
+    places = torch.stack([frame.pose[:, 3] for frame in followed])
     spread = float((places - places.mean(dim=0)).norm(dim=1).mean())
     farthest = float(places.norm(dim=1).max())
     if spread <= NEAREST * farthest or spread == 0:

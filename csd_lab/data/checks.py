@@ -6,6 +6,9 @@ from typing import Any
 
 from csd_lab.checks import check_text, check_whole, is_finite
 
+SLOWEST, FASTEST = 0.01, 1000.0
+"""Frames a second that a video file can have."""
+
 
 def check_fps(name: str, value: Any) -> None:
     """Check a frame rate.
@@ -13,8 +16,8 @@ def check_fps(name: str, value: Any) -> None:
     Raises:
         ValueError: if it is not one that a video file can have.
     """
-    if not (is_finite(value) and 0.01 <= value <= 1000):
-        raise ValueError(f"{name} must be a number from 0.01 to 1000, got {value!r}.")
+    if not (is_finite(value) and SLOWEST <= value <= FASTEST):
+        raise ValueError(f"{name} must be a number from {SLOWEST:g} to {FASTEST:g}, got {value!r}.")
 
 
 def check_texts(prompt: Any, source_caption: Any, target_caption: Any) -> None:

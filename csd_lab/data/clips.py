@@ -98,10 +98,11 @@ def _stored_frames(path: Path, kind: Kind, stream: VideoStream) -> int | None:
 def read_frames(path: Path, kind: Kind, part: slice) -> Iterator[tuple[Pixels, float | None]]:
     """The wanted frames of a video in order of time, each with its second if the file says it.
 
-    Rotation tags are applied; pixels are taken as square. Files without a tag of their colour
-    matrix are read as BT.709 from 720 lines on and as BT.601 below, as browsers do. HDR is read as
-    it is, flat and dark, and a line of the log says so. Opacity is read where the codec has it, but
-    not that of VP8 and VP9, nor the fourth byte of uncompressed AVIs, which is mere filling.
+    Pictures are turned and mirrored as the file says; pixels are taken as square. Files without a
+    tag of their colour matrix are read as BT.709 from 720 lines on and as BT.601 below, as browsers
+    do. HDR is read as it is, flat and dark, and a line of the log says so. Opacity is read where
+    the codec has it, but not that of VP8 and VP9, nor the fourth byte of uncompressed AVIs, which
+    is mere filling.
 
     Returns:
         Pixels, (H, W, 3), or (H, W, 4) with an opacity that colours are not multiplied by; each
@@ -150,8 +151,24 @@ def _upright(frame: av.VideoFrame, layers: Layers) -> Pixels:
     if frame.colorspace == UNKNOWN and min(frame.width, frame.height) >= HD_LINES:
         options["src_colorspace"] = "ITU709"
     pixels = frame.to_ndarray(format=layers, **options)
-    degrees = frame.rotation if abs(frame.rotation) <= 180 else 0  # a singular matrix gives junk
-    return np.ascontiguousarray(np.rot90(pixels, round(degrees / 90)))
+    return _shown(pixels, *_display_matrix(frame))
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
+    """a, b, c, d of (x', y') = (a x + c y, b x + d y), which takes stored to upright places."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(stored, np.int32)[:5] / 2**16
+    return a, b, c, d
+
+
+def _shown(pixels: Pixels, a: float, b: float, c: float, d: float) -> Pixels:
+    """Pixels, (H, W, C), turned and mirrored as a display matrix says, to whole quarters."""
+    across, down = a, d
+    if abs(b) > abs(a):
+        pixels, across, down = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1])
 
 
 def write_frames(path: Path, frames: Iterator[Pixels], height: int, width: int, fps: float) -> None:

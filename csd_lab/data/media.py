@@ -5,8 +5,8 @@ raise :class:`MediaError` with one line that says what is wrong with which file.
 follows from its first bytes, not from its name.
 """
 
+import logging
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,11 +20,13 @@ from torch import Tensor
 
 from csd_lab.checks import check_whole
 from csd_lab.data import clips, stills
-from csd_lab.data.checks import check_fps
+from csd_lab.data.checks import FASTEST, SLOWEST, check_fps
 from csd_lab.data.containers import STILLS, Kind, MediaError, flaw, shown, sniff
 from csd_lab.data.stills import Colour
 from csd_lab.files import atomic_path
-from csd_lab.text import on_one_line
+from csd_lab.text import natural, on_one_line
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "Media",
@@ -362,14 +364,7 @@ def _images(folder: Path) -> list[Path]:
     if not images:
         found = f"the first of {len(files)} files is {shown(min(files).name)}" if files else "empty"
         raise MediaError(f"folder {shown(folder)} has no png, jpg, webp, tif or bmp ({found}).")
-    return sorted(images, key=_natural)
-
-
-def _natural(path: Path) -> tuple[list[tuple[int, int | str]], str]:
-    """Sort key: runs of digits count as numbers, letters without regard to case."""
-    parts = re.split(r"([0-9]+)", path.name.lower())
-    key = [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
-    return key, path.name
+    return sorted(images, key=lambda path: natural(path.name))
 
 
 def _common_size(images: list[Path]) -> tuple[int, int]:
@@ -449,6 +444,15 @@ def _tensor(pictures: list[Picture]) -> Tensor:
 
 
 def _rate(pictures: list[Picture], info: MediaInfo, stride: int, still_fps: float) -> float:
+    """Mean rate of these frames, as near to it as can be written again."""
+    rate = _own_rate(pictures, info, stride, still_fps)
+    possible = min(max(rate, SLOWEST), FASTEST)
+    if possible != rate:
+        log.warning("%s has %g frames a second; %g are taken.", info.name, rate, possible)
+    return possible
+
+
+def _own_rate(pictures: list[Picture], info: MediaInfo, stride: int, still_fps: float) -> float:
     """Mean rate of these frames; the header's own where their times agree with it."""
     if info.kind in ("folder", "image"):
         return still_fps

@@ -29,6 +29,16 @@ ENDLESS = ("TIFF", "BMP")
 ORIENTATION_TAG = 0x0112
 TURNED = (5, 6, 7, 8)
 """EXIF orientations that exchange width and height."""
+BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What takes a picture that was turned by its EXIF orientation back to how it is stored."""
 BITS_TAG, KIND_TAG, TILE_TAG, ALPHA_TAG, NUMBERS_TAG = 258, 262, 322, 338, 339
 """Of TIFF: bits a channel, what they mean, tiles, what a fourth one is, kind of numbers."""
 LENGTH_TAGS = (279, 325)
@@ -87,11 +97,12 @@ def look(path: Path, upright: bool = True) -> Still:
         upright: whether the size is that of the upright picture, or that of the stored one.
     """
     with _open(path) as image:
+        turned = image.getexif().get(ORIENTATION_TAG) in TURNED
         if image.format in ENDLESS:
             image.load()
         width, height = image.size
         frames = getattr(image, "n_frames", 1) if image.format in ANIMATED else 1
-        if upright and frames == 1 and image.getexif().get(ORIENTATION_TAG) in TURNED:
+        if turned and frames == 1 and upright is not _turns_itself(image):
             width, height = height, width
     return Still(height, width, frames)
 
@@ -116,11 +127,30 @@ def read_frames(
             if index in wanted and count == 1 and _is_deep_colour(image, path):
                 yield _deep_colour(image, path, upright), time
                 return
+            orientation = image.getexif().get(ORIENTATION_TAG) if count == 1 else None
             image.load()
             if index in wanted:
-                turned = ImageOps.exif_transpose(image) if upright and count == 1 else image
+                turned = _oriented(image, orientation, upright)
                 yield _picture(turned, path, _is_negative(image)), time
             time += _duration(image)
+
+
+def _turns_itself(image: Image.Image) -> bool:
+    """Whether Pillow turns a picture by its EXIF orientation as it loads it."""
+    return image.format == "TIFF"
+
+
+def _oriented(image: Image.Image, orientation: int | None, upright: bool) -> Image.Image:
+    """A loaded picture, upright, or as it is stored.
+
+    Args:
+        image: as Pillow gives it.
+        orientation: by EXIF, before it was loaded; None: as stored, in any case.
+        upright: which one it is to be.
+    """
+    if orientation not in BACK or upright is _turns_itself(image):
+        return image
+    return ImageOps.exif_transpose(image) if upright else image.transpose(BACK[orientation])
 
 
 def _open(path: Path) -> Image.Image:
@@ -213,13 +243,20 @@ def _with_alpha(colour: Pixels, alpha: npt.NDArray[np.float32]) -> Picture:
 
 
 def _deep_grey(image: Image.Image, path: Path) -> npt.NDArray[np.float32]:
-    """Grey of 16 or 32 bits, (H, W, 1), in [0, 1]."""
-    values = np.asarray(image, dtype=np.float64) / DEEPEST
+    """Grey of 9 to 16 bits, or of 32 that hold no more than 16, (H, W, 1), in [0, 1]."""
+    values = np.asarray(image, dtype=np.float64) / _deepest_grey(image)
     if not (values.min() >= 0 and values.max() <= 1):
         raise MediaError(
             f"{shown(path)} has grey values outside of 0 to {DEEPEST}; save it as 8 or 16 bit."
         )
     return values.astype(np.float32)[..., None]
+
+
+def _deepest_grey(image: Image.Image) -> int:
+    """The white of deep grey: less than 16 bits are stored as they are."""
+    tags = getattr(image, "tag_v2", {})
+    bits: int = tags.get(BITS_TAG, (16,))[0] if image.mode.startswith("I;16") else 16
+    return int(2**bits - 1)
 
 
 def _is_deep_colour(image: Image.Image, path: Path) -> bool:

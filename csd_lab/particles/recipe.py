@@ -131,7 +131,13 @@ class SceneRecipe:
         state = torch.load(run.checkpoint, map_location="cpu", weights_only=True)["state_dict"]
         prefix = "scene."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        places = {name: place.clone() for name, place in scene.named_buffers() if name in own}
+        if not own:
+            raise ValueError(
+                "reconstruction must be the folder of a run of experiment=reconstruct, got "
+                f"{str(run.root)!r}, a run of something else"
+            )
+        buffers = scene.named_buffers()
+        places = {name: place.cpu().clone() for name, place in buffers if name in own}
         try:
             scene.load_state_dict(own)
         except RuntimeError as error:

@@ -9,7 +9,7 @@ import pytest
 from compare_runs import LIGHT, run_program
 
 from csd_lab.compare import load_runs, records_table
-from csd_lab.compare.results import flatten, natural_order
+from csd_lab.compare.results import flatten
 from csd_lab.run_folder import RunFolder
 from csd_lab.sweep import State, Status
 from csd_lab.sweep.status import write_status
@@ -168,11 +168,6 @@ def test_a_config_is_flat():
         "data.sizes": "[1, 2]",
         "method.noise": "shared",
     }
-
-
-def test_natural_order():
-    names = ["a10", "a9", "a", "10", "9", "1" * 5000]
-    assert sorted(names, key=natural_order) == ["9", "10", "1" * 5000, "a", "a9", "a10"]
 
 
 def test_a_command_that_failed_leaves_a_run_with_a_reason(real_run, tmp_path):

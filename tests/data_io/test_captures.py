@@ -126,6 +126,35 @@ def test_views_without_an_image_can_be_left_out(tmp_path, capture, caplog):
     assert "left out 2 of 7 views" in caplog.text
 
 
+def test_views_come_in_the_order_of_their_names(tmp_path, capture):
+    """However a file lists them: neighbours are to be neighbours."""
+    path = nerfstudio(tmp_path, capture)
+    content = json.loads(path.read_text())
+    content["frames"] = [content["frames"][i] for i in (3, 0, 6, 1, 5, 2, 4)]
+    path.write_text(json.dumps(content), encoding="utf-8-sig")
+    found = read_capture(path)
+    torch.testing.assert_close(found.cameras.poses, capture.cameras.poses)
+    assert found.name == tmp_path.name
+
+
+def test_pixels_that_are_not_square_have_two_angles(tmp_path, capture):
+    path = nerfstudio(tmp_path, capture)
+    content = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("fl_x", "fl_y")}
+    content |= {"camera_angle_x": 2 * math.atan(0.5), "camera_angle_y": 2 * math.atan(1.0)}
+    path.write_text(json.dumps(content))
+    focal = read_capture(path).cameras.focal
+    torch.testing.assert_close(focal[0], torch.tensor([SIZE / 1.0, SIZE / 2.0]))
+
+
+def test_masks_are_not_read_and_that_is_told(tmp_path, capture, caplog):
+    path = nerfstudio(tmp_path, capture)
+    content = json.loads(path.read_text())
+    content["frames"][2]["mask_path"] = "masks/002.png"
+    path.write_text(json.dumps(content))
+    assert len(read_capture(path).images) == 7
+    assert "masks of 1 views are not read" in caplog.text
+
+
 def test_instant_ngp(tmp_path, capture):
     """An angle of view instead of focal lengths."""
     angle = 2 * math.atan(SIZE / 2 / float(capture.cameras.focal[0, 0]))
@@ -227,14 +256,19 @@ def test_intrinsics_of_another_size_are_scaled(tmp_path, capture):
     same_rays(read_capture(tmp_path).cameras, capture.cameras)
 
 
-def test_images_are_taken_as_they_are_stored(tmp_path, capture):
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_images_are_taken_as_they_are_stored(tmp_path, capture, suffix):
     """Intrinsics are of stored pixels; EXIF would turn these."""
     path = nerfstudio(tmp_path, capture)
     orientation = Image.Exif()
     orientation[0x0112] = 6
-    for name in json.loads(path.read_text())["frames"]:
-        file = tmp_path / name["file_path"]
-        Image.open(file).save(file, exif=orientation)
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        image = Image.open(tmp_path / frame["file_path"])
+        file = (tmp_path / frame["file_path"]).with_suffix(suffix)
+        image.save(file, exif=orientation)
+        frame["file_path"] = str(file.relative_to(tmp_path))
+    path.write_text(json.dumps(content))
     found = read_capture(tmp_path)
     torch.testing.assert_close(found.images[2], capture.images[2], rtol=0, atol=1 / 255)
     assert not torch.allclose(read_image(file).image, capture.images[-1], atol=0.05)
@@ -244,9 +278,13 @@ def test_nerfstudios_lists_say_what_is_held_out(tmp_path, capture):
     path = nerfstudio(tmp_path, capture)
     content = json.loads(path.read_text())
     names = [frame["file_path"] for frame in content["frames"]]
-    content |= {"val_filenames": names[1:2], "test_filenames": names[4:5]}
+    content |= {"val_filenames": names[1:2], "test_filenames": [f"./{names[4]}"]}
     path.write_text(json.dumps(content))
     assert read_capture(tmp_path).held_out.nonzero()[:, 0].tolist() == [1, 4]
+    path.write_text(json.dumps(content | {"train_filenames": names[2:4]}))
+    found = read_capture(tmp_path)
+    assert found.held_out.tolist() == [True, False, False, True]
+    torch.testing.assert_close(found.cameras.poses, capture.cameras.poses[1:5])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".jpeg"])
@@ -340,6 +378,18 @@ def hold_out_all(folder, content):
     content["test_filenames"] = [frame["file_path"] for frame in content["frames"]]
 
 
+def leave_one_to_follow(folder, content):
+    content["test_filenames"] = [frame["file_path"] for frame in content["frames"][1:]]
+
+
+def list_what_is_not_there(folder, content):
+    content["val_filenames"] = ["images/7.png"]
+
+
+def have_half_a_centre(folder, content):
+    del content["cy"]
+
+
 def forget_a_pose(folder, content):
     del content["frames"][0]["transform_matrix"]
 
@@ -362,7 +412,13 @@ def forget_a_pose(folder, content):
         (leave_a_hole_in_a_pose, "transform_matrix of 'images/001.png' must be 4 x 4 finite"),
         (go_far_away, "cameras in different places, not far from the origin; they stand"),
         (stay_in_one_place, "cameras in different places"),
-        (hold_out_all, "must not hold out all of its 7 views"),
+        (hold_out_all, "must leave at least 2 of its 7 views to follow, got 0"),
+        (leave_one_to_follow, "must leave at least 2 of its 7 views to follow, got 1"),
+        (
+            list_what_is_not_there,
+            "val_filenames must name images of its frames, got 'images/7",
+        ),
+        (have_half_a_centre, "the cy of 'images/000.png' must be a finite number, got None"),
         (forget_a_pose, "lacks what a transforms.json has: 'transform_matrix'"),
     ],
 )

@@ -111,7 +111,7 @@ def test_no_encoder_at_all(tmp_path: Path, clip: Tensor, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_rotation_tag_is_applied(tmp_path: Path, clip: Tensor) -> None:
+def test_pictures_are_turned_and_mirrored_as_the_file_says(tmp_path: Path, clip: Tensor) -> None:
     path = encode(tmp_path / "a.mp4", clip, "libx264")
     upright = read_media(path).frames
     data = bytearray(path.read_bytes())
@@ -121,12 +121,15 @@ def test_rotation_tag_is_applied(tmp_path: Path, clip: Tensor) -> None:
         2: (-one, 0, 0, 0, -one, 0, 0, 0, end),
         1: (0, -one, 0, one, 0, 0, 0, 0, end),
     }
+    mirror = ([-1, -1, -1], [1, 1, 1], [1, 1, 1])  # across: x' = -x
     for turns, matrix in matrices.items():
-        struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *matrix)
-        path.write_bytes(data)
+        mirrored = (np.reshape(matrix, (3, 3)) * np.transpose(mirror)).astype(int).ravel().tolist()
         turned = torch.rot90(upright, turns, (2, 3))
-        assert torch.equal(read_media(path).frames, turned)
-        assert (probe(path).height, probe(path).width) == tuple(turned.shape[2:])
+        for numbers, shown in ((matrix, turned), (mirrored, turned.flip(3))):
+            struct.pack_into(">9i", data, data.index(b"tkhd") + 44, *numbers)
+            path.write_bytes(data)
+            assert torch.equal(read_media(path).frames, shown)
+            assert (probe(path).height, probe(path).width) == tuple(shown.shape[2:])
 
 
 @pytest.mark.parametrize(("transfer", "name"), [("smpte2084", "PQ"), ("arib-std-b67", "HLG")])
@@ -188,6 +191,19 @@ def test_variable_rate_keeps_each_frame_once_and_the_duration(tmp_path: Path) ->
     media = read_media(path)
     assert len(media.frames) == 5
     assert media.fps == pytest.approx(4 / 0.8, rel=0.02)
+
+
+@pytest.mark.parametrize(("apart", "fps"), [(200_000, 0.01), (1, 1000.0)])
+def test_rates_that_no_video_can_have_are_the_nearest(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, apart: int, fps: float
+) -> None:
+    """So that what is made of them can be written."""
+    times = [apart * i for i in range(3)]
+    path = encode(tmp_path / "a.mkv", moving(3), "libx264", times=times)
+    media = read_media(path, stride=1)
+    assert media.fps == pytest.approx(fps)
+    write_video(tmp_path / "b.mp4", media.frames, media.fps)
+    assert ("are taken" in caplog.text) == (fps < 1)
 
 
 def test_part_of_a_video(tmp_path: Path) -> None:

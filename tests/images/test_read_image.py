@@ -17,11 +17,13 @@ from image_files import (
     orientation,
     rgb_profile,
     srgb_profile,
+    twelve_bit_tiff,
     write_png,
 )
 from PIL import Image
 
 from csd_lab.data import MediaError, probe, read_image, read_media, write_image
+from csd_lab.data.media import image_size
 from csd_lab.data.stills import MAX_PIXELS
 
 LEVEL = 1 / 255
@@ -124,6 +126,15 @@ def test_exif_orientation(tmp_path: Path, number: int, kind: type) -> None:
     for path in (tmp_path / "a.png", tmp_path / "a.tif"):
         assert (probe(path).height, probe(path).width) == tuple(expected.shape[1:])
         assert (read_image(path).image - expected).abs().max() < 1e-6
+        assert image_size(path, upright=False) == pixels.shape[:2]
+        stored = read_image(path, upright=False).image
+        assert (stored - as_tensor(pixels)).abs().max() < 1e-6
+
+
+def test_grey_of_twelve_bits(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 4 * 30).round().astype(int).reshape(4, 30)
+    image = read_image(twelve_bit_tiff(tmp_path / "a.tif", values)).image
+    assert (image - torch.tensor(values / 4095)).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])
