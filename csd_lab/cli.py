@@ -3,7 +3,6 @@
 Exit codes: 0 done, 1 failed, 2 wrong input (nothing was run), 128 + n stopped by signal n.
 """
 
-import io
 import os
 import signal
 import sys
@@ -19,15 +18,14 @@ from csd_lab.composition import config_folder
 from csd_lab.jobs import own_overrides, single_run, sweep_job
 from csd_lab.messages import WRONG, WRONG_INPUT, one_line
 from csd_lab.sweep.job import JobFolder
+from csd_lab.text import tolerate_letters
 from csd_lab.typed import find_own_parts, prepare
 
 
 def main() -> None:
     """Run the command line in ``sys.argv`` and exit with its code."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us instead of Hydra's printout
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # of letters that a terminal lacks
+    tolerate_letters()
     if "--version" in sys.argv:
         print(f"csd-lab {version('csd-lab')}")
         return

@@ -81,7 +81,7 @@ def data_uri(path: Path) -> str:
 def relative_link(path: Path, folder: Path) -> str:
     """The address of a file from a page in ``folder``; any characters may be in its name."""
     relative = Path(os.path.relpath(path, folder)).as_posix()
-    return quote(relative, errors="surrogatepass")
+    return quote(os.fsencode(relative))
 
 
 @lru_cache(maxsize=8)

@@ -101,7 +101,7 @@ def single_attempt(
         name = (
             attempt.former.hash if go_on and attempt.former and not changed else config_hash(config)
         )
-        check_same(attempt, name)
+        check_same(folder, attempt, name)
         if go_on and changed:
             check_unfinished(attempt, folder, config)
         attempt.begin(name, overrides)
@@ -119,7 +119,7 @@ def single_attempt(
     return ending
 
 
-def check_same(attempt: Attempt, name: str) -> None:
+def check_same(folder: JobFolder, attempt: Attempt, name: str) -> None:
     """Look that a job of a sweep stays the job that its folder is named by.
 
     Raises:
@@ -128,8 +128,8 @@ def check_same(attempt: Attempt, name: str) -> None:
     former = attempt.former
     if former is not None and former.launch and former.hash != name:
         raise ValueError(
-            "resume: this run is a job of a sweep, and its settings name its folder; give the "
-            "sweep's command with the new settings, which adds the jobs that they mean."
+            f"{str(folder.root)!r} is a job of a sweep, and its settings name its folder; "
+            "give the sweep's command with the new settings, which adds the jobs that they mean."
         )
 
 

@@ -1,5 +1,6 @@
 """The names of the files in a run's folder, in one place. Imports nothing of the package."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import final
 
@@ -69,16 +70,17 @@ class RunFolder:
         """Check that a run that begins here anew replaces nothing but a former run's files.
 
         Args:
-            *sources: files that it reads, if they are paths.
+            *sources: files that it reads, or folders with such files, if they are paths or
+                sequences of them.
 
         Raises:
             ValueError: if it would.
         """
-        read = {Path(path).resolve() for path in sources if isinstance(path, str)}
+        read = {Path(path).resolve() for source in sources for path in _paths(source)}
         config = [self.config] if self.config.is_file() else []
         former = any("csd_lab." in path.read_text(encoding="utf-8") for path in config)
         for path in (*self.written, *config):
-            if not former or path.resolve() in read:
+            if not former or {path.resolve(), path.resolve().parent} & read:
                 raise ValueError(
                     f"hydra.run.dir must not hold {path.name!r}, which the run would replace: "
                     f"{str(self.root)!r}; choose another folder, or take the file elsewhere."
@@ -86,3 +88,11 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.root)!r})"
+
+
+def _paths(source: object) -> list[str]:
+    """What may be a path, or several, as a list."""
+    if isinstance(source, str):
+        return [source]
+    several = source if isinstance(source, Sequence) else ()
+    return [path for path in several if isinstance(path, str)]

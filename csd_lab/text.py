@@ -1,10 +1,19 @@
 """Text for people, on one line."""
 
+import io
 import re
+import sys
 from collections.abc import Sequence
 
 NAMED = 3
 """So many things of a kind are named in a line; more are counted."""
+
+
+def tolerate_letters() -> None:
+    """Have standard output and error print "?" for letters that a terminal or file lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def on_one_line(text: object) -> str:

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from filecmp import cmp
 from functools import cache
 from itertools import islice, takewhile
@@ -143,9 +144,16 @@ def parted(arguments: list[str]) -> tuple[list[str], list[str]]:
         elif name in PLAIN:
             options.append(argument)
         else:
-            key = name.lstrip("-")
-            raise ValueError(f"{name!r} is no option; leave out the {name[: -len(key)]}: {key}=...")
+            raise ValueError(f"{name!r} is no option; {option_meant(name)}")
     return options, typed
+
+
+def option_meant(name: str) -> str:
+    """What to type in the place of an option that there is not."""
+    if near := get_close_matches(name, [*VALUED, *PLAIN, "--version"], n=1, cutoff=0.75):
+        return f"did you mean {near[0]}?"
+    key = name.lstrip("-")
+    return f"leave out the {name[: len(name) - len(key)]}: {key}=..."
 
 
 def check_words(typed: list[str]) -> None:

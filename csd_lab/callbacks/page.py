@@ -15,7 +15,6 @@ from csd_lab.run_folder import RunFolder
 from csd_lab.types import EditTask
 
 PACKAGES = ("csd-lab", "torch", "diffusers", "transformers", "pytorch-lightning", "hydra-core")
-LOG_LINES = 200
 
 
 def write_page(
@@ -80,11 +79,12 @@ def _shown(folder: RunFolder, one_image: bool) -> dict[str, Any]:
 
 def _made_by(folder: RunFolder) -> dict[str, Any]:
     """What the page says of how the run was made, by its fields."""
+    can_go_on = folder.checkpoint.is_file()
     return {
         "config": _read(folder.config),
-        "resume": shlex.join(["csd-lab", f"resume={folder.root}"]),
+        "resume": shlex.join(["csd-lab", f"resume={folder.root}"]) if can_go_on else "",
         "environment": {"python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
-        "log": "\n".join(_read(folder.log).splitlines()[-LOG_LINES:]),
+        "log": _read(folder.log),
     }
 
 

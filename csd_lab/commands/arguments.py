@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, final
 
+from csd_lab.text import tolerate_letters
+
 WRONG = 2
 """The exit code of wrong input."""
 
@@ -49,14 +51,15 @@ def exit_code(program: str, run: Callable[[], int | None]) -> int:
         run: what it does; gives its exit code, None for 0.
 
     Returns:
-        The code; 2 for wrong input, 130 where Ctrl-C stopped it, 0 if who reads its output, such as
-        head, has had enough.
+        The code; 2 for wrong input, 130 where Ctrl-C stopped it, 1 if who reads its output, such as
+        head, has had enough before the end.
     """
+    tolerate_letters()
     try:
         return run() or 0
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     except KeyboardInterrupt:
         print(f"{program}: stopped.", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -49,8 +49,10 @@ scenes are independent. Differences to the reference are paired by scene, prompt
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command; exit with its code where that is not 0."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
-    if code := exit_code("csd-lab-compare", lambda: _compare(options)):
+    command = shlex.join(["csd-lab-compare", *arguments])
+    if code := exit_code("csd-lab-compare", lambda: _compare(options, command)):
         sys.exit(code)
 
 
@@ -115,14 +117,20 @@ def _add_media(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _compare(options: argparse.Namespace) -> None:
+def _compare(options: argparse.Namespace, command: str) -> None:
     """Read, compare, write and tell.
+
+    Args:
+        options: as they were given.
+        command: what was typed.
 
     Raises:
         ValueError: if a folder, a setting, a metric or a group is not there.
         OSError: if a file cannot be written.
     """
     folders = [path for path in options.folders if path.stem != NAME or path.is_dir()]
+    if not folders:
+        raise ValueError(f"folders must be those of runs or of sweeps, got {options.folders[0]}.")
     comparison = Comparison(
         load_runs(folders),
         by=options.by,
@@ -137,7 +145,7 @@ def _compare(options: argparse.Namespace) -> None:
             path.write_text(table(comparison), encoding="utf-8", errors="replace")
     page = out / f"{NAME}.html"
     media: Media = options.media
-    write_comparison_page(page, comparison, _title(folders), _command(), media, options.metrics)
+    write_comparison_page(page, comparison, _title(folders), command, media, options.metrics)
     _tell(comparison, page)
 
 
@@ -208,10 +216,6 @@ def _shared(folders: Sequence[Path]) -> Path:
 def _title(folders: Sequence[Path]) -> str:
     names = list(dict.fromkeys(folder.resolve().name for folder in folders))
     return f"Comparison of {listed(names)}"
-
-
-def _command() -> str:
-    return shlex.join(["csd-lab-compare", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Exit codes: 0 made, 1 the server did not take it, 2 wrong input.
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -135,6 +136,8 @@ def make(logged: "Logged", options: argparse.Namespace, arguments: Sequence[str]
     if online:
         return save(*views)
     login = ["wandb login"] if mode.why == NOBODY else []
+    if "WANDB_MODE" in os.environ:
+        login = ["unset WANDB_MODE", *login]
     again = shlex.join(["csd-lab-dashboard", *arguments])
     later = " && ".join([*login, *uploads(options.folders), again])
     why = mode.why or f"wandb is {mode.name}"
@@ -174,7 +177,12 @@ def save(workspace: Any, report: Any) -> int:
 def uploads(folders: Sequence[Path]) -> list[str]:
     """The command that uploads the offline runs in some folders; none if there are none."""
     places = sorted(
-        {part.parent for folder in folders for part in folder.rglob("wandb/offline-run-*")}
+        {
+            part.parent
+            for folder in folders
+            for part in folder.rglob("wandb/offline-run-*")
+            if not any(part.glob("*.synced"))
+        }
     )
     if not places:
         return []

@@ -82,9 +82,11 @@ def run(arguments: Sequence[str]) -> int:
         task = read_task(options)
         edited = {str(path): read_like(path, task.source, options) for path in options.edited}
         result = evaluate(task, edited, metric_suite(options.metrics, overrides))
-        show(result)
-        if options.json is not None:
-            write_json(options.json, str(options.source), result)
+        try:
+            if options.json is not None:
+                write_json(options.json, str(options.source), result)
+        finally:
+            show(result)
 
     return exit_code("csd-lab-evaluate", measure)
 

@@ -1,6 +1,7 @@
 """`csd-lab-sweep`: look at a sweep, have failed jobs tried again, delete what is of no use."""
 
 import argparse
+import difflib
 import json
 import shlex
 import sys
@@ -12,9 +13,10 @@ from rich.console import Console
 
 from csd_lab.commands.arguments import Parser, exit_code
 from csd_lab.sweep.folder import SweepFolder
+from csd_lab.sweep.job import JobFolder
 from csd_lab.sweep.launches import Launch, go_on
-from csd_lab.sweep.status import State
-from csd_lab.sweep.table import differing, row_of, table_of
+from csd_lab.sweep.status import State, Status
+from csd_lab.sweep.table import Row, differing, figures_of, row_of, table_of
 
 HELP = "Look at a sweep, have failed jobs tried again, delete what is of no use."
 
@@ -47,22 +49,28 @@ def parser() -> Parser:
     commands = whole.add_subparsers(
         prog="csd-lab-sweep", required=True, metavar="status|retry|prune"
     )
-    look = commands.add_parser("status", help="show all jobs of a sweep")
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=does, description=f"{does.capitalize()}.")
+
+    look = command("status", "show all jobs of a sweep")
     look.add_argument("--json", action="store_true", help="as JSON, for programs")
     look.add_argument("--metric", help="which metric to show")
     look.set_defaults(run=status)
-    again = commands.add_parser("retry", help="have failed jobs wait for the next launch")
+    again = command("retry", "have failed jobs wait for the next launch")
     again.set_defaults(run=retry)
-    less = commands.add_parser("prune", help="delete jobs, but none that run")
+    less = command("prune", "delete jobs, but none that run")
     for state in DELETABLE:
-        less.add_argument(f"--{state}", action="store_true", help=f"those that are {state}")
+        less.add_argument(f"--{state}", action="store_true", help=f"delete those that are {state}")
     less.add_argument(
-        "--unwanted", action="store_true", help="those that the latest command no longer asks for"
+        "--unwanted",
+        action="store_true",
+        help="delete those that the latest command no longer asks for",
     )
     less.add_argument("--yes", action="store_true", help="do not ask")
     less.set_defaults(run=prune)
-    for command in (look, again, less):
-        command.add_argument("folder", type=Path, help="of the sweep: outputs/sweeps/NAME")
+    for each in (look, again, less):
+        each.add_argument("folder", type=Path, help="of the sweep: outputs/sweeps/NAME")
     return whole
 
 
@@ -70,12 +78,14 @@ def status(options: argparse.Namespace) -> int:
     """Show the jobs of a sweep."""
     folder = sweep_folder(options.folder)
     jobs = list(folder.jobs())
+    rows = [row_of(job, found) for job, found in jobs]
+    check_figure(options.metric, rows)
     unfinished = any(found.state is not State.DONE for _, found in jobs)
     if options.json:
-        print(json.dumps(as_json(folder), indent=2))
+        print(json.dumps(as_json(folder, jobs), indent=2))
         return int(unfinished)
     console = Console()
-    console.print(table_of([row_of(job, found) for job, found in jobs], options.metric))
+    console.print(table_of(rows, options.metric))
     for job, found in jobs:
         if found.error and found.state in (State.FAILED, State.INTERRUPTED):
             console.print(f"{job.root}: {found.error}", markup=False, soft_wrap=True)
@@ -84,10 +94,22 @@ def status(options: argparse.Namespace) -> int:
     return int(unfinished)
 
 
-def as_json(folder: SweepFolder) -> dict[str, Any]:
+def check_figure(name: str | None, rows: Sequence[Row]) -> None:
+    """Check that a job has a figure that is to be shown, where any job has one.
+
+    Raises:
+        ValueError: if none has.
+    """
+    known = dict.fromkeys(figure for row in rows for figure in figures_of(row))
+    if name is not None and known and name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else "."
+        raise ValueError(f"--metric must be one of {', '.join(known)}, got {name!r}{meant}")
+
+
+def as_json(folder: SweepFolder, jobs: Sequence[tuple[JobFolder, Status]]) -> dict[str, Any]:
     """All that is known of a sweep, in JSON's types."""
-    jobs = dict(folder.jobs())
-    texts = differing({job.root.name: found.overrides for job, found in jobs.items()})
+    texts = differing({job.root.name: found.overrides for job, found in jobs})
     return {
         "folder": str(folder.root),
         "command": list(folder.latest.command) if folder.latest else None,
@@ -100,7 +122,7 @@ def as_json(folder: SweepFolder) -> dict[str, Any]:
                 "steps": progress.steps if progress else None,
                 "metrics": dict(row_of(job, found).metrics),
             }
-            for job, found in jobs.items()
+            for job, found in jobs
         ],
     }
 

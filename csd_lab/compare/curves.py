@@ -30,16 +30,16 @@ class Curves(NamedTuple):
 
 
 def curves_of(runs: Sequence[RunRecord], numbers: int = NUMBERS) -> Curves:
-    """Read the curves of runs, as fine as their number allows.
+    """Read the curves of the runs that are done, as fine as their number allows.
 
     Args:
-        runs: R of them.
+        runs: R of them; those that are not done have no values.
         numbers: how many values all curves may have together; never fewer than 20 points a curve.
     """
-    read = [run.curves() for run in runs]
+    read = [run.curves() if run.state == "done" else {} for run in runs]
     names = dict.fromkeys(name for curves in read for name, (steps, _) in curves.items() if steps)
     last = max((max(c[n][0]) for c in read for n in c if c[n][0]), default=-1)
-    points = min(MOST, max(FEWEST, numbers // max(1, len(runs) * len(names))))
+    points = min(MOST, max(FEWEST, numbers // max(1, sum(map(bool, read)) * len(names))))
     width = max(1, math.ceil((last + 1) / points))
     count = math.ceil((last + 1) / width)
     middles = np.arange(count, dtype=np.float64) * width + (width - 1) / 2

@@ -213,18 +213,20 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
 def _clips(
     runs: Sequence[RunRecord], folder: Path, media: Media
 ) -> tuple[list[dict[str, str | None]], str]:
-    """Addresses of each run's results by kind, and what is to be said of them."""
+    """Addresses of each run's results by kind, if it is done, and what is to be said of them."""
     places: list[dict[str, str | None]] = [{} for _ in runs]
+    done = [run.folder if run.state == "done" else None for run in runs]
     notes: list[str] = []
     room = BUDGET
     for kind in KINDS:
-        paths = [kind.path(run.folder) for run in runs]
-        sizes = {path: path.stat().st_size for path in paths if path.is_file()}
+        paths = [folder and kind.path(folder) for folder in done]
+        sizes = {path: path.stat().st_size for path in paths if path and path.is_file()}
         total = sum(sizes.values())
         embed = media == "embed" or (media == "auto" and total <= room)
         room -= total if embed else 0
         for place, path in zip(places, paths, strict=True):
-            place[kind.name] = _address(path, folder, embed) if sizes.get(path) else None
+            there = path is not None and sizes.get(path)
+            place[kind.name] = _address(path, folder, embed) if path and there else None
         notes.append(_note(kind, total, embed, media))
     return places, " ".join(notes)
 

@@ -118,10 +118,14 @@ def first_figure(rows: Sequence[Row]) -> str | None:
     return final or next((name for scalars in on_the_way for name in scalars if name != "t"), None)
 
 
+def figures_of(row: Row) -> dict[str, float | None]:
+    """A job's figures by name: the final ones, else the latest on the way."""
+    return {**(row.progress.scalars if row.progress else {}), **row.metrics}
+
+
 def figure(row: Row, metric: str | None) -> str:
-    """A job's figure of this name: the final one, else the latest on the way; "" if neither."""
-    scalars = row.progress.scalars if row.progress else {}
-    value = row.metrics.get(metric or "", scalars.get(metric or ""))
+    """A job's figure of this name as text; "" if it has none."""
+    value = figures_of(row).get(metric or "")
     return "" if value is None else f"{value:.4g}"
 
 

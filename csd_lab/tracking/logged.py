@@ -53,8 +53,9 @@ def logged_by(paths: Iterable[Path]) -> Logged:
         ValueError: if there are none, none of them logs to wandb, or they are of several projects.
     """
     paths = list(paths)
-    runs = [run for run in load_runs(paths) if _config(run)]
-    placed = [place for run in runs if (place := _place(run)) is not None]
+    pairs = [(run, config) for run in load_runs(paths) if (config := _config(run))]
+    runs, configs = [run for run, _ in pairs], [config for _, config in pairs]
+    placed = [place for run, config in pairs if (place := _place(run, config)) is not None]
     if not placed:
         raise ValueError(
             f"none of the runs in {', '.join(repr(str(path)) for path in paths)} logs to wandb; "
@@ -75,7 +76,7 @@ def logged_by(paths: Iterable[Path]) -> Logged:
         metrics=metrics,
         curves=tuple(sorted(curves)),
         media=tuple(sorted({name for run in runs for name in shown(run.folder)})),
-        settings=_settings(runs),
+        settings=_settings(runs, configs),
     )
 
 
@@ -88,9 +89,8 @@ def _config(run: RunRecord) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _place(run: RunRecord) -> tuple[str, str, str] | None:
+def _place(run: RunRecord, config: Mapping[str, Any]) -> tuple[str, str, str] | None:
     """Entity, project and group of a run, "" where there is none; None if wandb knows it not."""
-    config = _config(run)
     logger = (config.get("logger") or {}).get("wandb")
     if not logger:
         return None
@@ -98,9 +98,9 @@ def _place(run: RunRecord) -> tuple[str, str, str] | None:
     return str(logger.get("entity") or ""), str(logger["project"]), str(group or "")
 
 
-def _settings(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    """What differs between the runs, as wandb's config calls it."""
-    groups = {str(group) for run in runs for group in _config(run).get("choices") or {}}
+def _settings(runs: Sequence[RunRecord], configs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What differs between runs of these configs, as wandb's config calls it."""
+    groups = {str(group) for config in configs for group in config.get("choices") or {}}
     return tuple(
         f"choices.{key.name}" if key.name in groups else key.name for key in differing_keys(runs)
     )

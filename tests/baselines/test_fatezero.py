@@ -4,6 +4,8 @@ import pytest
 import torch
 from inverted import (
     DDIM,
+    SOURCE,
+    TARGET,
     check_resumed_run,
     coded,
     edit,
@@ -16,7 +18,9 @@ from inverted import (
 
 from csd_lab.baselines import AttentionEdit, FateZero, PromptToPrompt
 from csd_lab.baselines.attention import attentions
-from csd_lab.distill import ClassifierFree
+from csd_lab.baselines.inversion import invert
+from csd_lab.distill import ClassifierFree, Particles
+from csd_lab.types import Conditioning
 
 PLAIN = AttentionEdit(cross_replace=0, self_replace=0, blend_words=[])
 ALL = AttentionEdit(cross_replace=1, self_replace=1, blend_words=[])
@@ -88,6 +92,27 @@ def test_every_part_matters(tiny_sd_folder):
     for i, one in enumerate(results):
         for other in results[:i]:
             assert (one - other).abs().max() > 1e-4
+
+
+def test_latents_are_blended_with_those_of_their_level_and_frame(tiny_sd_folder, monkeypatch):
+    """Equal frames are inverted as each by itself; masks come the middle frame first."""
+    prior, steps = tiny(tiny_sd_folder), 5
+    source = prior.encode(images(1).expand(3, -1, -1, -1)).detach()
+    sampler = make(AttentionEdit(threshold=0.9), blend_latents=True, steps=steps)
+    sampler.bind(prior)
+    texts = Conditioning(TARGET, SOURCE)
+    x = sampler.start(source, torch.zeros_like(source), texts)
+    levels = invert(prior, sampler.scheduler, source, SOURCE)
+    masks = torch.rand(3, 1, *source.shape[2:], generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(sampler, "_changeable", lambda like: masks[[1, 0, 2]])
+    for taken in range(steps):
+        t = sampler.timestep(taken)
+        residual = sampler.evaluate(prior, Particles(x, source, texts, None, t))
+        free = sampler.scheduler.step(residual.delta, t, x).prev_sample
+        kept = levels[steps - 1 - taken]
+        expected = kept + masks * (free - kept) if taken in (1, 2, 3) else free
+        x = x - sampler.combine(residual, prior.schedule, t).gradient
+        torch.testing.assert_close(x, expected, rtol=0, atol=1e-4)
 
 
 def test_a_mask_that_holds_nothing_is_no_mask(tiny_sd_folder):

@@ -21,7 +21,9 @@ from csd_lab.baselines.alignment import CrossEdit, changed_tokens, common, read_
 from csd_lab.baselines.attention import Place
 from csd_lab.baselines.inversion import invert
 from csd_lab.baselines.masks import attended, mask_of
+from csd_lab.baselines.prompt_to_prompt import EDIT, SOURCE, SourceAttention
 from csd_lab.distill import ClassifierFree
+from csd_lab.types import Conditioning
 
 PLAIN = AttentionEdit(cross_replace=0, self_replace=0, blend_words=[])
 ALL = AttentionEdit(cross_replace=1, self_replace=1, blend_words=[])
@@ -215,6 +217,28 @@ def test_words_that_differ_are_blended_by_default(tiny_sd_folder):
         for words in (None, ())
     ]
     assert torch.equal(*longer)  # the source has no word of its own: everything may change
+
+
+def test_masks_are_of_the_attention_of_all_steps_so_far(tiny_sd_folder):
+    sampler, size = make(AttentionEdit(blend_words=["red", "blue"])), (8, 8)
+    edit(sampler, tiny(tiny_sd_folder), images())
+    place, sampler._attention, expected = sampler._looked_at[0], None, torch.zeros(())
+    words = sampler._plan.source_words, sampler._plan.target_words
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        maps = torch.rand(2, 3, 2, place.queries(size), 16, generator=generator)
+        hook = SourceAttention(3, None, 0, size, [place])
+        hook.seen = {(place, branch): dict(enumerate(maps[branch])) for branch in (SOURCE, EDIT)}
+        sampler._attend(hook, size)
+        both = [attended({place: maps[i]}, words[i], size) for i in (SOURCE, EDIT)]
+        expected = expected + torch.stack(both)
+    torch.testing.assert_close(sampler._attention, expected)
+
+
+def test_a_negative_prompt_takes_the_place_of_the_null_text():
+    sampler = make(scale=3.0)
+    assert sampler.branches(Conditioning("b", "a")) == {"b": 3.0, "": -2.0}
+    assert sampler.branches(Conditioning("b", "a", "n")) == {"b": 3.0, "n": -2.0}
 
 
 def test_every_share_matters(tiny_sd_folder):

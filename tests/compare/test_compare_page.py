@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import browser
+import numpy as np
 import pytest
 import torch
 from compare_runs import make_sweep
@@ -534,6 +535,22 @@ def test_without_results_the_page_still_tells_why(page, maker, tmp_path):
     assert "no metrics.json" in page.text("#left-out")
     assert page.tab.evaluate("document.getElementById('means-section').hidden")
     assert page.tab.complaints == []
+
+
+def test_what_failed_has_no_clip_and_no_curve_and_is_no_group_to_compare(page, maker, tmp_path):
+    for name, method in (("one", "csd_edit"), ("two", "dds")):
+        root = maker.make(tmp_path / name, steps=4, method=method)
+        (root / "edited.mp4").write_bytes(b"clip " * 400)
+        if name == "two":
+            (root / "metrics.json").unlink()
+    path = tmp_path / "comparison.html"
+    write_comparison_page(path, Comparison(load_runs(tmp_path)), "One failed", media="embed")
+    page.open(path)
+    assert "No other group has finished runs." in page.text("#differences")
+    media = page.tab.evaluate("document.getElementById('media').textContent")
+    assert media.count("data:video/mp4") == 1
+    values = Comparison(load_runs(tmp_path)).curves.values["gradient_norm"]
+    assert np.isnan(values).all(axis=1).tolist() == [False, True]
 
 
 def test_one_run_alone(page, maker, tmp_path):

@@ -257,7 +257,9 @@ def test_the_residuals_equal_their_formulas() -> None:
         "variational": estimate(x, scene.texts) - (0.5 * SCHEDULE.add_noise(x, noise, t) + 0.25),
     }
     for name, rule in RULES.items():
-        delta = sds(rule).residual(*scene.arguments()).delta
+        delta, x_t, x_0, *_ = sds(rule).residual(*scene.arguments())
+        clean = SCHEDULE.remove_noise(x_t, estimate(x, scene.texts), t)
+        torch.testing.assert_close(x_0, clean)
         torch.testing.assert_close(delta, expected[name])
         weighted = SCHEDULE.sigma(t) ** 2 * expected[name]
         torch.testing.assert_close(scene.gradient(sds(rule)), weighted)

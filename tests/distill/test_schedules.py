@@ -67,6 +67,11 @@ def test_between_timesteps_the_ratio_of_noise_to_signal_is_linear() -> None:
         assert a**2 + b**2 == pytest.approx(1)
 
 
+def test_the_fall_is_rounded() -> None:
+    assert AnnealedTimesteps(0, 10, 5, steps=3).upper(1) == 8  # 8.33
+    assert AnnealedTimesteps(0, 10, 5, steps=3).upper(2) == 7  # 6.67
+
+
 @pytest.mark.parametrize("t", [-1, 999.5, 1000])
 def test_timesteps_outside_the_schedule_are_refused(t) -> None:
     with pytest.raises(ValueError, match=rf"t must be in 0 ... 999, got {t}"):

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import subprocess
 import sys
 
 import pytest
@@ -249,6 +251,25 @@ def test_figures_that_cannot_be_written_are_shown(run):
     assert code == 2
     assert err == "csd-lab-evaluate: No such file or directory: /proc/no\n"
     assert "saturation" in out
+
+
+@pytest.mark.parametrize(
+    ("reader", "encoding", "code"), [("true", "utf-8", 1), ("cat", "ascii", 0)]
+)
+def test_figures_are_kept_whoever_reads_what_is_printed(clips, tmp_path, reader, encoding, code):
+    """Also a reader who has had enough, and one who lacks the letters."""
+    pair = "--source one.png --edited one.png metrics=pixels"
+    command = f"{sys.executable} -m csd_lab.commands.evaluate {pair} --json {tmp_path}/f.json"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} | {reader}"],
+        cwd=clips,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stderr
+    assert "saturation" in figures(tmp_path / "f.json")[0]
 
 
 def test_help_helps(run):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from test_video import ALL, RBF, Bandwidth, fit, particles
 
-from csd_lab.callbacks import NonFiniteGradientError, NonFiniteGuard
+from csd_lab.callbacks import NonFiniteGradientError, NonFiniteGuard, SteinDiscrepancy
+from csd_lab.distill import kernelized_stein_discrepancy
+from csd_lab.particles import base
 from csd_lab.priors import GaussianMixture
 
 
@@ -24,3 +26,26 @@ def test_one_bad_particle_is_named(monkeypatch):
     with pytest.raises(NonFiniteGradientError, match="step 0 is not finite for particle 3 "):
         fit(module, [ALL], callbacks=[NonFiniteGuard()])
     assert torch.equal(module.latents, before)
+
+
+def test_a_loss_that_only_carries_a_gradient_may_be_of_any_size(monkeypatch):
+    plain, _ = fit(particles(RBF(Bandwidth())), [ALL])
+    carried = base.surrogate_loss
+
+    def overflowing(x, gradient):
+        return carried(x, gradient) + torch.tensor(torch.inf)
+
+    monkeypatch.setattr(base, "surrogate_loss", overflowing)
+    module, _ = fit(particles(RBF(Bandwidth())), [ALL], callbacks=[NonFiniteGuard()])
+    assert torch.equal(module.latents, plain.latents)
+
+
+def test_the_discrepancy_that_is_logged_is_that_of_the_particles():
+    module = particles(RBF(Bandwidth()))
+    kernel = RBF(Bandwidth("fixed", value=3.0))
+    _, trainer = fit(module, [ALL] * 2, callbacks=[SteinDiscrepancy(kernel)])
+    x = module.latents.detach()
+    score = module.prior.score(x, text=module.conditioning(ALL).prompt)
+    expected = kernelized_stein_discrepancy(x.flatten(1), score.flatten(1), kernel, "v")
+    assert float(trainer.logged_metrics["ksd"]) == pytest.approx(float(expected), rel=1e-5)
+    assert expected > 0.01

@@ -17,7 +17,9 @@ from csd_lab.distill import (
     UniformTimesteps,
     VariancePreserving,
     VariationalResidual,
+    particle_noise,
 )
+from csd_lab.distill.noise import timestep_generator
 from csd_lab.particles import VideoParticles
 from csd_lab.priors import GaussianMixture
 from csd_lab.priors.low_rank import LowRank
@@ -60,6 +62,29 @@ def particles(learner=lambda _: Linear(), prior=None, prompt="anything", **optio
         seed=0,
         **options,
     )
+
+
+class Watched(Linear):
+    """Keeps the noisy particles and timesteps that it learns from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lessons = []
+
+    def predict_noise(self, queries, t):
+        if torch.is_grad_enabled():
+            self.lessons.append((queries[0].x_t, t))
+        return super().predict_noise(queries, t)
+
+
+def test_it_learns_from_random_numbers_of_its_own():
+    module, _ = fit(particles(lambda _: Watched()), [ALL] * 4)
+    begun = module.source_latents
+    levels = [int(t) for _, t in module.learner.lessons]
+    assert levels == [timestep_generator(0, k, "learn").integers(1000) for k in range(4)]
+    x_t, t = module.learner.lessons[0]
+    noise = particle_noise(0, 0, ALL, tuple(begun.shape[1:]), purpose="learn")
+    torch.testing.assert_close(x_t, SCHEDULE.add_noise(begun, noise, t))
 
 
 def learnt(module):

@@ -116,6 +116,24 @@ def test_on_the_way_the_clean_estimate_is_exported():
     assert (module.export() - module.latents.clamp(0, 1)).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("taper", ["constant", "hann"])
+def test_on_the_way_windows_clean_estimates_are_laid_over_each_other(taper):
+    module = sampled(
+        MultiDiffusion, picture(1, SIZE, 10), CanvasParticles, noise="independent", taper=taper
+    )
+    fit(module, [every(module)] * STEPS, steps=2)
+    total, weights = torch.zeros(1, 3, SIZE, 10), torch.zeros(1, 1, SIZE, 10)
+    for clean, (top, left) in zip(
+        module.latest.residual.x_0, module.grid.origins.tolist(), strict=True
+    ):
+        place = (..., slice(top, top + SIZE), slice(left, left + SIZE))
+        total[place] += clean * module.grid.weights
+        weights[place] += module.grid.weights
+    assert weights.unique().numel() > 1
+    expected = (total / weights).clamp(0, 1)
+    torch.testing.assert_close(module.export(), expected, rtol=0, atol=1e-5)
+
+
 def test_a_later_prompt_is_sampled_from_the_former_ones_result():
     frames = picture(FRAMES)
     both = sampled(

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from csd_lab.composition import composed
+from csd_lab.run_folder import RunFolder
 from csd_lab.settings import unused
 
 PANORAMA = ("data=world_panorama",)
@@ -169,6 +170,7 @@ def write_capture(folder, frames=2, pose=1.0, camera_model="OPENCV", written=2, 
         (("hparams_search=optuna",), "hparams_search belongs to a sweep, which needs -m"),
         (("--data.path=whole.png",), "leave out the --: data.path="),
         (("--seed", "3"), "leave out the --: seed="),
+        (("--versoin",), "did you mean --version?"),
         (("method=in2n",), "method must not be InstructNerf2Nerf but for a scene"),
         (("modality=scene",), "modality must be video for a clip"),
         ((*SCENE, "modality=video"), "modality must be scene or reconstruction for a capture"),
@@ -328,6 +330,7 @@ def test_nan_in_the_gradient_stops_at_the_last_good_state(csd_lab, tmp_path):
     )
     assert outcome.code == 1
     assert "is not finite for particle" in outcome.err
+    assert "csd-lab resume=run" in (tmp_path / "run" / "report.html").read_text()
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
     assert "failed" in (tmp_path / "run" / "report.html").read_text()
 
@@ -353,6 +356,18 @@ def test_a_refused_setting_leaves_the_finished_run_finished(csd_lab, tmp_path):
     before = (tmp_path / "run" / "status.json").read_text()
     assert csd_lab(*LIGHT, "hydra.run.dir=run", "kernel.bandwidth.scale=-1").code == 2
     assert (tmp_path / "run" / "status.json").read_text() == before
+
+
+def test_what_a_run_would_replace_is_no_source_of_it_in_a_folder_either(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.previews.mkdir(parents=True)
+    folder.config.write_text("_target_: csd_lab.data.FileClip")
+    frame = folder.previews / "step_000020.png"
+    frame.write_text("precious")
+    folder.check_free(str(tmp_path), str(tmp_path / "other.mp4"), None)
+    for sources in (str(frame), str(folder.previews), [str(tmp_path), str(folder.previews)]):
+        with pytest.raises(ValueError, match="must not hold 'step_000020"):
+            folder.check_free(sources)
 
 
 def test_the_result_of_a_run_is_no_source_of_it(csd_lab, tmp_path):

@@ -62,11 +62,13 @@ def test_ranks_wait_for_the_first_beyond_the_timeout_of_their_common_work():
 
 def lingering(folder: Path) -> list[psutil.Process]:
     """The ranks of :func:`light_ranks.linger`, once they are there."""
-    while True:
+    late = time.monotonic() + 300
+    while time.monotonic() < late:
         pids = [path.read_text() for path in folder.iterdir()]
         if len(pids) == 2 and all(pids):
             return [psutil.Process(int(pid)) for pid in pids]
         time.sleep(0.05)
+    raise TimeoutError("the ranks have not begun")
 
 
 def supervise_lingering(folder: Path) -> None:
@@ -80,7 +82,7 @@ def test_no_rank_outlives_its_supervisor(tmp_path):
     supervisor.start()
     ranks = lingering(tmp_path)
     supervisor.kill()
-    _, alive = psutil.wait_procs(ranks, timeout=10)
+    _, alive = psutil.wait_procs(ranks, timeout=120)
     assert alive == []
     supervisor.join()
 

@@ -1,6 +1,7 @@
 """The page holds all it shows, asks nothing of the network, and shows text as text."""
 
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from small_pages import ANY_TEXT, HOSTILE, hostile_page
 
-from csd_lab.html import fit_to_show
+from csd_lab.html import fit_to_show, relative_link
 from csd_lab.report import RunPage, write_run_page
 from csd_lab.report.page import MAX_EMBEDDED
 from csd_lab.report.text import without_terminal_codes
@@ -115,6 +116,10 @@ def test_large_files_are_linked(tmp_path: Path, page: RunPage) -> None:
     write_run_page(tmp_path / "report.html", page._replace(videos={"edited": video}))
     assert "a%20b%23%3F.mp4" in read(tmp_path / "report.html").addresses
     assert (tmp_path / "report.html").stat().st_size < 2**20
+
+
+def test_names_that_are_no_text_are_linked_by_their_bytes(tmp_path: Path) -> None:
+    assert relative_link(tmp_path / os.fsdecode(b"a\xff.mp4"), tmp_path) == "a%FF.mp4"
 
 
 def test_files_to_take_home_are_linked_where_they_are(tmp_path: Path, page: RunPage) -> None:

@@ -112,6 +112,10 @@ def test_what_failed_is_told_and_tried_again_by_the_next_launch(sweep, folder, c
     told = {job["state"]: job for job in json.loads(capsys.readouterr().out)["jobs"]}
     assert told["done"]["metrics"]
     assert told["failed"]["differs_by"] == "optimizer.optimizer.lr=1e+38"
+    with pytest.raises(SystemExit) as stop:
+        main(["status", "--metric", "psnr_answr", str(folder.root)])
+    assert stop.value.code == 2
+    assert "--metric must be one of" in capsys.readouterr().err
 
     with pytest.raises(SystemExit):
         main(["retry", str(folder.root)])

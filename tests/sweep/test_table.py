@@ -107,6 +107,18 @@ def test_what_happens_is_told_once(tmp_path):
     assert str(jobs[1].root) in lines[-1]
 
 
+def test_a_job_that_fails_again_is_told_again(tmp_path):
+    job = JobFolder(tmp_path / "a")
+    console = Console(file=io.StringIO(), width=200)
+    watch = Watch([job], console)
+    for _ in range(2):
+        with job.attempt() as attempt:
+            attempt.begin("a")
+            attempt.end(Ending(1, "it broke"))
+        watch.look()
+    assert console.file.getvalue().count("it broke") == 2
+
+
 def test_a_job_that_goes_on_has_no_final_figures_yet(tmp_path):
     job = JobFolder(tmp_path)
     job.files.results.write_text('{"metrics": {"psnr": 1.0}}')

@@ -92,6 +92,28 @@ def test_it_says_what_to_do_once_logged_in(written, sweep):
     assert shlex.split(again) == ["csd-lab-dashboard", str(folder)]
 
 
+def test_it_says_what_keeps_it_offline_and_what_is_uploaded_already(
+    sweep, tmp_path, monkeypatch, capsys
+):
+    folder = sweep / "outputs/sweeps/three"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    file = ["--file", str(tmp_path / "views.json")]
+    parts = sorted(folder.rglob("wandb/offline-run-*"))
+    marks = [part / "run.wandb.synced" for part in parts[1:]]
+    try:
+        for mark in marks:
+            mark.touch()
+        assert dashboard.run([str(folder), *file]) == 0
+    finally:
+        for mark in marks:
+            mark.unlink()
+    line = capsys.readouterr().out.splitlines()[-1]
+    unset, sync, again = line.partition("; later: ")[2].split(" && ")
+    assert unset == "unset WANDB_MODE"
+    assert shlex.split(sync) == ["wandb", "sync", str(parts[0].parent)]
+    assert shlex.split(again) == ["csd-lab-dashboard", str(folder), *file]
+
+
 def test_curves_that_are_taken_for_granted_are_logged(jobs):
     (part,) = jobs["csd", GOOD].parts
     assert set(CURVES) <= set(part.summary)

@@ -156,11 +156,16 @@ def test_the_run_of_a_killed_process_is_ended_by_another(environment, folder):
     environment()
     child = os.fork()
     if child == 0:
-        log = WandbLog(folder.root)
-        log.log_metrics({"loss": 1.0}, step=0)
-        while not any(f.stat().st_size > 2000 for f in folder.root.glob("wandb/*/*.wandb")):
-            time.sleep(0.05)  # until it is written
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            log = WandbLog(folder.root)
+            log.log_metrics({"loss": 1.0}, step=0)
+            late = time.monotonic() + 300
+            while not any(f.stat().st_size > 2000 for f in folder.root.glob("wandb/*/*.wandb")):
+                assert time.monotonic() < late
+                time.sleep(0.05)  # until it is written
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)  # and never on with the tests of its parent
     os.waitpid(child, 0)
     environment()
     loggers = [CsvLog(folder.root), WandbLog(folder.root)]

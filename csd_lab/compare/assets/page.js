@@ -274,7 +274,7 @@ const renderDifferences = () => {
       el("td", { class: "picture" }, drawInterval(estimate, reach, lookOf(group.place))),
       el("td", { class: "number", data: dataOf(estimate, metric.name) }, differenceText(estimate)),
       el("td", { class: verdict }, verdict),
-      el("td", {}, scenes.length ? `${metric.higher === null ? "higher" : "better"} in ${wins} of ${plural(scenes.length, "scene")}` : "no scene in common"),
+      el("td", {}, scenes.length ? `${metric.higher === null ? "higher" : "better"} in ${wins} of ${plural(scenes.length, "scene")}` : `no pair in common (${[...chosen.unit, ...view.matched].join(", ")})`),
     );
   });
   const heads = ["Group", `${metricTitle(metric)}, minus the reference's`, "Difference", "", "Scenes"];
@@ -282,7 +282,7 @@ const renderDifferences = () => {
     el("thead", {}, el("tr", {}, heads.map((text, i) => (
       text ? el("th", { scope: "col", class: i === 2 ? "number" : null }, text) : el("td", {})
     )))),
-    el("tbody", {}, body.length ? body : el("tr", {}, el("td", { colspan: 5 }, "There is one group only; group by another setting to compare."))),
+    el("tbody", {}, body.length ? body : el("tr", {}, el("td", { colspan: 5 }, view.groups.length > 1 ? "No other group has finished runs." : "There is one group only; group by another setting to compare."))),
   );
   const few = rows.filter(({ estimate: e }) => e.scenes && e.scenes < data.enough).length;
   byId("few").textContent = few
