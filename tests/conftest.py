@@ -15,11 +15,16 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from hypothesis import settings
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # rounding depends on it: here, and in programs
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+settings.register_profile("same", derandomize=True)  # what passes here, passes there
+settings.register_profile("explore", max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 TEXT_LENGTH = 16
 

@@ -1,7 +1,7 @@
 """Scenes in three dimensions: cameras, radiance fields, and how one sees the other."""
 
 from csd_lab.fields.bounds import Bounds, bounds_of
-from csd_lab.fields.cameras import Cameras, Rays, look_at, orbit
+from csd_lab.fields.cameras import Cameras, Rays, look_at
 from csd_lab.fields.field import GridField, Panorama, Radiance, RadianceField, contract
 from csd_lab.fields.fitting import PixelLoss, SceneFitter
 from csd_lab.fields.gaussians import GaussianScene, gaussian_scene
@@ -63,7 +63,6 @@ __all__ = [
     "grid_scene",
     "look_at",
     "normals",
-    "orbit",
     "points_seen",
     "resample",
     "stretch",

@@ -208,32 +208,6 @@ def look_at(position: Tensor, target: Tensor, up: Tensor) -> Tensor:
     return torch.stack([right, above, backward, position], dim=2)
 
 
-def orbit(
-    centre: Tensor, radius: float, elevation: float, count: int, up: Tensor, turns: float = 1.0
-) -> Tensor:
-    """Poses evenly around a point, all looking at it.
-
-    Args:
-        centre: the point, (3,).
-        radius: distance from it, in world units.
-        elevation: above it, in radians.
-        count: V, how many poses.
-        up: axis of the orbit, (3,).
-        turns: how much of a whole turn; the last pose stands one step before its end.
-
-    Returns:
-        (V, 3, 4).
-    """
-    axis = normalize(up, dim=0)
-    helper = torch.eye(3)[int(axis.abs().argmin())]
-    first = normalize(torch.linalg.cross(axis, helper), dim=0)
-    second = torch.linalg.cross(axis, first)
-    angle = torch.arange(count)[:, None] * (2 * math.pi * turns / count)
-    flat = angle.cos() * first + angle.sin() * second
-    offset = math.cos(elevation) * flat + math.sin(elevation) * axis
-    return look_at(centre + radius * offset, centre, axis)
-
-
 def _each(name: str, value: Tensor, count: int, size: int) -> Tensor:
     """One row a camera, (count, size)."""
     if value.shape not in ((size,), (count, size)):

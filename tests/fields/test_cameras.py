@@ -6,8 +6,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapes import orbit
 
-from csd_lab.fields import Cameras, look_at, orbit
+from csd_lab.fields import Cameras, look_at
 
 UP = torch.tensor([0.0, 1.0, 0.0])
 STRAIGHT = torch.tensor([[[1.0, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3]]])

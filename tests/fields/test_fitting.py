@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from shapes import orbit
 
 from csd_lab.fields import (
     Cameras,
@@ -13,7 +14,6 @@ from csd_lab.fields import (
     bounds_of,
     grid_scene,
     look_at,
-    orbit,
 )
 
 UP = torch.tensor([0.0, 1.0, 0.0])

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from shapes import orbit
 from splatting import splat
 
 from csd_lab import world
@@ -15,7 +16,6 @@ from csd_lab.fields import (
     SceneFitter,
     bounds_of,
     gaussian_scene,
-    orbit,
 )
 
 UP = torch.tensor([0.0, 1.0, 0.0])

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from shapes import orbit
 
 from csd_lab.fields import (
     Cameras,
@@ -14,7 +15,6 @@ from csd_lab.fields import (
     composite,
     contract,
     cut,
-    orbit,
     resample,
     stretch,
 )

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from shapes import Solid, ball, wall
+from shapes import Solid, ball, orbit, wall
 
-from csd_lab.fields import Cameras, FieldScene, Renderer, orbit, points_seen
+from csd_lab.fields import Cameras, FieldScene, Renderer, points_seen
 from csd_lab.fields.surface import surface
 
 CENTRE = torch.tensor([0.3, -0.2, 0.1])

@@ -11,7 +11,14 @@ from PIL import Image
 
 from csd_lab import world
 from csd_lab.canvas import WindowGrid
-from csd_lab.data import ImageFile, MediaError, WindowBatches, WorldPanorama, write_image
+from csd_lab.data import (
+    ImageFile,
+    MediaError,
+    WindowBatches,
+    WorldPanorama,
+    read_regions,
+    write_image,
+)
 from csd_lab.data.opacity import Opacity
 
 
@@ -120,6 +127,13 @@ def test_an_edited_image_looks_as_edited_over_its_background() -> None:
     impossible = Opacity(alpha, background).put_on(torch.zeros(1, 3, 20, 20))
     assert impossible.min() >= 0
     assert impossible.isfinite().all()
+
+
+@pytest.mark.parametrize(("colour", "grey"), [("red", 0.299), ("lime", 0.587), ("blue", 0.114)])
+def test_a_coloured_mask_counts_by_its_grey(tmp_path: Path, colour: str, grey: float) -> None:
+    Image.new("RGB", (3, 2), colour).save(tmp_path / "mask.png")
+    (region,) = read_regions([{"prompt": "x", "mask": str(tmp_path / "mask.png")}])
+    torch.testing.assert_close(region.area.image, torch.full((2, 3), grey))
 
 
 def test_bad_files_are_told_by_the_constructor(tmp_path: Path, file: Path) -> None:

@@ -20,7 +20,12 @@ from csd_lab.metrics import (
     SaturationAnswer,
     SsimTarget,
 )
-from csd_lab.metrics.answers import agreement, answer_errors, commonest_answer
+from csd_lab.metrics.answers import (
+    agreement,
+    answer_errors,
+    commonest_answer,
+    nearest_answers,
+)
 from csd_lab.metrics.colour import saturation
 from csd_lab.metrics.fidelity import colour_deviation, colour_error, frame_psnr, frame_ssim
 from csd_lab.types import Artefact, EditTask
@@ -172,6 +177,14 @@ def test_equally_common_answers_are_told_apart_by_their_error() -> None:
         errors = answer_errors(artefact.edited, artefact.task.targets)
         assert commonest_answer(errors) == expected
         assert float(Agreement().value(artefact)) == 0.5
+
+
+def test_answers_that_hardly_differ_are_told_apart() -> None:
+    """By mean squares of 1e-5, a level of 255; what is below 1e-7 looks the same."""
+    answers = [[0.5] * 4, [0.5 + 1e-5**0.5] * 4, [0.5 + 1e-8**0.5] * 4]
+    artefact = flat_case([0.5] * 4, answers)
+    errors = answer_errors(artefact.edited, artefact.task.targets)
+    assert nearest_answers(errors).all(1).tolist() == [True, False, True]
 
 
 def test_averaging_to_grey_agrees_but_shows_in_psnr_and_saturation() -> None:

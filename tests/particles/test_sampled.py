@@ -23,6 +23,7 @@ from csd_lab.distill import (
     VariancePreserving,
     particle_noise,
 )
+from csd_lab.distill.guidance import Query
 from csd_lab.particles import CanvasParticles, VideoParticles
 from csd_lab.particles.base import placed
 from csd_lab.priors import GaussianMixture
@@ -132,6 +133,22 @@ def test_on_the_way_windows_clean_estimates_are_laid_over_each_other(taper):
     assert weights.unique().numel() > 1
     expected = (total / weights).clamp(0, 1)
     torch.testing.assert_close(module.export(), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("cls", [VideoParticles, CanvasParticles])
+def test_a_negative_prompt_reaches_the_prior(cls):
+    """It takes the place of the null text: o + s_I (n - o) + s_T (y - n)."""
+    module = sampled(InstructPix2Pix, picture(), cls, negative_prompt="bright")
+    plain = sampled(InstructPix2Pix, picture(), cls)
+    for made in (module, plain):
+        fit(made, [torch.arange(1)] * STEPS, steps=1)
+    conditioning, t = module.conditioning(torch.arange(1)), module.latest.timestep
+    x_t = torch.randn(1, 3, SIZE, SIZE)
+    asked = ("dark", conditioning.image), ("bright", conditioning.image), ("bright", None)
+    y, n, o = module.prior.predict_noise([Query(x_t, *branch) for branch in asked], t)
+    found = module.distiller.estimate(module.prior, x_t, conditioning, t)
+    torch.testing.assert_close(found, o + 1.5 * (n - o) + 2.0 * (y - n))
+    assert not torch.allclose(module.latents, plain.latents)
 
 
 def test_a_later_prompt_is_sampled_from_the_former_ones_result():

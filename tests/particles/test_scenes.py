@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from csd_lab import particles
 from csd_lab.baselines import InstructNerf2Nerf, InstructPix2Pix, sample_images
 from csd_lab.build import build
+from csd_lab.callbacks import NonFiniteGradientError
 from csd_lab.composition import config_folder
 from csd_lab.distill import DualGuidance, particle_noise, surrogate_loss
 from csd_lab.run_folder import RunFolder
@@ -298,6 +299,29 @@ def test_a_reconstruction_of_another_capture_is_refused(tmp_path, change):
     module.trainer = trainer
     with pytest.raises(ValueError, match="holds the scene of another capture"):
         module.setup("fit")
+
+
+def test_an_edit_is_no_reconstruction(tmp_path):
+    edit = ("experiment=colours", "trainer.max_steps=1", "hydra.run.dir=x")
+    run(tmp_path / "edit", *edit[:2])
+    with pytest.raises(ValueError, match="a run of something else"):
+        run(tmp_path / "scene", *SCENE, f"modality.recipe.reconstruction={tmp_path / 'edit'}")
+
+
+def test_a_view_that_is_not_finite_stops_a_reconstruction(tmp_path):
+    overrides = ("experiment=reconstruct", *RECONSTRUCTION, "trainer.max_steps=3")
+    data, module, trainer = built(tmp_path, *overrides, callbacks=("guard",))
+    module.images[:] = torch.nan
+    before = parameters(module.scene).clone()
+    with pytest.raises(NonFiniteGradientError, match="The loss of step 0 is not finite"):
+        trainer.fit(module, data)
+    assert torch.equal(parameters(module.scene), before)
+
+
+@pytest.mark.parametrize("method", ["csd_edit_best", "dds"])
+def test_a_scene_s_negative_prompt_reaches_the_prior(tmp_path, method):
+    _, module, _ = built(tmp_path, *SCENE, f"method={method}", "modality.negative_prompt=blur")
+    assert module.conditioning(torch.arange(2)).negative_prompt == "blur"
 
 
 def test_nothing_is_asked_of_a_reconstruction(tmp_path):

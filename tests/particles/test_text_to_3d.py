@@ -230,6 +230,10 @@ def test_each_view_has_its_own_words():
     assert module().conditioning(ALL).prompt == "a red ball"
 
 
+def test_a_negative_prompt_reaches_the_prior():
+    assert module(negative_prompt="blur").conditioning(ALL).negative_prompt == "blur"
+
+
 def test_what_is_shown_before_the_first_step_is_the_tasks_source():
     text = data()
     assert text.task.source.shape == (4, 3, SIDE, SIDE)

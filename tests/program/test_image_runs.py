@@ -39,6 +39,19 @@ def test_a_run_on_a_transparent_image(csd_lab, tmp_path):
     assert "<video" not in page
 
 
+def test_without_a_change_what_carries_changes_over_gives_back_the_source(csd_lab, tmp_path):
+    """Though it is edited at a quarter of its size, and through the autoencoder."""
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 192, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    still = ("optimizer.optimizer.lr=0", "data.resolution=32", "method=dds")
+    for detail, same in (("residual", True), ("resize", False)):
+        where = ("data.path=a.png", "prompt=make it red", f"data.detail={detail}")
+        outcome = csd_lab(*where, *still, *LIGHT)
+        assert outcome.code == 0, outcome.err
+        edited = np.asarray(Image.open(RunFolder(tmp_path / "run").edited_image))
+        assert np.array_equal(edited, pixels) == same
+
+
 @pytest.mark.parametrize("wrap", ["false", "true"])
 def test_a_run_on_a_panorama_of_the_world(csd_lab, tmp_path, wrap):
     size = ("data.height=16", "data.width=64", f"data.wrap={wrap}")
