@@ -94,16 +94,13 @@ class MapHook(ABC):
 
 @final
 class SharedKeys(KeyHook):
-    """Keys and values from other samples of the same call.
+    """Keys and values from other samples of the same call, kept until the last row that asks.
 
     Args:
         labels: a name for each row of the call, no two the same.
         sources: for each row, the names of those whose tokens it attends to, side by side; the same
             number of them for all.
         sections: parts of the unet where it does so; elsewhere each row attends to itself.
-
-    Attributes:
-        captured: the sources' tokens by place and name, (Q, C) each.
 
     Raises:
         ValueError: the arguments do not fit each other.
@@ -121,8 +118,8 @@ class SharedKeys(KeyHook):
                 f"others, got {len(sources)} rows of lengths {sorted(set(map(len, sources)))}"
             )
         self.labels, self.sources, self.sections = labels, sources, sections
-        self.captured: dict[tuple[Place, Hashable], Tensor] = {}
-        self._wanted = {name for row in sources for name in row}
+        self._kept: dict[tuple[Place, Hashable], Tensor] = {}  # (Q, C) each
+        self._last = {name: row for row, names in enumerate(sources) for name in names}
 
     def tokens(self, place: Place, rows: range, inputs: Tensor) -> Tensor | None:
         """The sources' tokens, (B, S Q, C).
@@ -133,18 +130,22 @@ class SharedKeys(KeyHook):
         if place.section not in self.sections:
             return None
         for row, tokens in zip(rows, inputs, strict=True):
-            if self.labels[row] in self._wanted:
-                self.captured[place, self.labels[row]] = tokens
-        return torch.stack([self._tokens(place, self.sources[row]) for row in rows])
+            if self.labels[row] in self._last:
+                self._kept[place, self.labels[row]] = tokens
+        found = torch.stack([self._tokens(place, self.sources[row]) for row in rows])
+        for at, name in list(self._kept):
+            if at == place and self._last[name] < rows.stop:
+                del self._kept[at, name]
+        return found
 
     def _tokens(self, place: Place, names: Sequence[Hashable]) -> Tensor:
-        missing = [name for name in names if (place, name) not in self.captured]
+        missing = [name for name in names if (place, name) not in self._kept]
         if missing:
             raise ValueError(
                 f"sources must come no later than the rows that attend to them, got {missing[0]!r} "
                 "first: put its row before them"
             )
-        return torch.cat([self.captured[place, name] for name in names])
+        return torch.cat([self._kept[place, name] for name in names])
 
 
 def attentions(unet: Any) -> dict[Place, Attention]:

@@ -10,6 +10,7 @@ from torch import nn
 
 from csd_lab.baselines.attention import (
     MapHook,
+    Place,
     SharedKeys,
     attentions,
     coarse_limit,
@@ -184,15 +185,24 @@ def test_sections_outside_those_given_attend_to_themselves(prior):
     assert (decoder - everywhere).abs().max() > 1e-3
 
 
-def test_captured_tokens_are_the_normalised_inputs_of_the_block(prior):
-    seen = {}
-    place, attention = next((p, a) for p, a in attentions(prior.unet).items() if not p.cross)
-    own = attention.register_forward_pre_hook(lambda module, inputs: seen.update(h=inputs[0]))
-    hook = SharedKeys(range(5), [(row,) for row in range(5)])
-    noise_of(prior, keys=hook)
-    own.remove()
-    for row in range(5):
-        assert torch.equal(hook.captured[place, row], seen["h"][row])
+def test_shared_tokens_are_the_normalised_inputs_of_their_rows():
+    place, inputs = Place("up", 0, False, 1), torch.randn(4, 6, 8)
+    hook = SharedKeys("abcd", ["aa", "aa", "ab", "ac"])
+    found = torch.cat([hook.tokens(place, rows, inputs[rows.start : rows.stop])
+                       for rows in (range(2), range(2, 3), range(3, 4))])  # fmt: skip
+    a, b, c, _ = inputs
+    pairs = (a, a), (a, a), (a, b), (a, c)
+    assert torch.equal(found, torch.stack([torch.cat(pair) for pair in pairs]))
+
+
+def test_tokens_are_kept_until_the_last_row_that_asks_for_them():
+    """Each frame looks at the first and the one before: not all frames of a long clip are held."""
+    place, frames = Place("up", 0, False, 1), 50
+    hook = SharedKeys(range(frames), [(0, max(0, row - 1)) for row in range(frames)])
+    for row in range(frames):
+        hook.tokens(place, range(row, row + 1), torch.zeros(1, 6, 8))
+        assert len(hook._kept) <= 2
+    assert not hook._kept
 
 
 def test_tokens_that_come_later_are_refused(tiny_sd_folder):

@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+from shapes import orbit
 from torch.nn.functional import normalize
 
-from csd_lab.fields import Cameras, camera_path, look_at, orbit
+from csd_lab.fields import Cameras, camera_path, look_at
 
 CENTRE = torch.tensor([1.0, -2.0, 0.5])
 UP = normalize(torch.tensor([0.2, 0.9, -0.3]), dim=0)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from shapes import orbit
 from torch import nn
 
 from csd_lab.fields import (
@@ -21,7 +22,6 @@ from csd_lab.fields import (
     Smoothness,
     Sparsity,
     normals,
-    orbit,
 )
 from csd_lab.fields.field import SLABS
 
