@@ -150,7 +150,7 @@ def _upright(frame: av.VideoFrame, layers: Layers) -> Pixels:
     options: dict[str, Any] = {}
     if frame.colorspace == UNKNOWN and min(frame.width, frame.height) >= HD_LINES:
         options["src_colorspace"] = "ITU709"
-    pixels = frame.to_ndarray(format=layers, **options)
+    pixels = frame.to_ndarray(format=layers, **options).astype(np.uint8, copy=False)
     return _shown(pixels, *_display_matrix(frame))
 
 
@@ -159,7 +159,7 @@ def _display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(stored, np.int32)[:5] / 2**16
+    a, b, _, c, d = np.frombuffer(cast(bytes, stored), np.int32)[:5] / 2**16
     return a, b, c, d
 
 
