@@ -1,7 +1,5 @@
 """The program in this process, and sweeps as it would plan them."""
 
-import sys
-
 import pytest
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
@@ -9,8 +7,8 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import HydraContext, RunMode
+from running import run_here
 
-from csd_lab import cli
 from csd_lab.composition import config_folder
 
 
@@ -19,16 +17,7 @@ def csd_lab(tmp_path, monkeypatch):
     """Calls the command line in an empty folder, in this process; returns its exit code."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*arguments: str) -> int:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["csd-lab", *arguments])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code if isinstance(stop.code, int) else 1
-        return 0
-
-    return call
+    return run_here
 
 
 @pytest.fixture

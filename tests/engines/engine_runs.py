@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from csd_lab.sweep import State, SweepFolder
@@ -44,17 +43,6 @@ def kill_group(process: subprocess.Popen) -> None:
     """Kill a process and all that it started, at once."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 600.0):
-    """The first true value of a condition, while a process runs."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise AssertionError("It did not come true in time.")
 
 
 def statuses(where: Path, name: str) -> dict:

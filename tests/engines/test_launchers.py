@@ -15,9 +15,9 @@ from engine_runs import (
     running,
     start,
     statuses,
-    wait_for,
 )
 from hydra.core.plugins import Plugins
+from running import wait_for
 
 from csd_lab.composition import config_folder
 from csd_lab.sweep import State, SweepFolder

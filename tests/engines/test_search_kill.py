@@ -3,7 +3,8 @@
 import json
 
 import pytest
-from engine_runs import figures, finished, kill_group, start, statuses, wait_for
+from engine_runs import figures, finished, kill_group, start, statuses
+from running import wait_for
 
 from csd_lab.sweep import State
 

@@ -4,13 +4,13 @@ import csv
 import html
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 from processes import start
+from running import wait_for
 
 from csd_lab.data import read_media, write_image
 from csd_lab.launch import find_sources
@@ -79,9 +79,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, number, code):
     whole = start(tmp_path, *LIGHT, steps, "hydra.run.dir=whole")
     stopped = start(tmp_path, *LIGHT, steps, "hydra.run.dir=stopped")
     folder = RunFolder(tmp_path / "stopped")
-    while not list(folder.previews.glob("*.png")):
-        assert stopped.poll() is None, stopped.communicate()
-        time.sleep(0.01)
+    wait_for(lambda: list(folder.previews.glob("*.png")), stopped)
     stopped.send_signal(number)
     out, err = stopped.communicate(timeout=600)
     assert stopped.returncode == code, err

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 import yaml
+from running import wait_for
 
 from csd_lab.run_folder import RunFolder
 
@@ -49,9 +50,7 @@ def latents(folder: RunFolder) -> torch.Tensor:
 
 def begun(process: subprocess.Popen, folder: RunFolder) -> list[psutil.Process]:
     """The ranks of a job, once it has written its first checkpoint."""
-    while not folder.checkpoint.is_file():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+    wait_for(folder.checkpoint.is_file, process)
     children = psutil.Process(process.pid).children()
     ranks = [c for c in children if "spawn_main" in " ".join(c.cmdline())]
     assert len(ranks) == 2

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import rank_cases
 import torch
+from running import wait_for
 
 from csd_lab.processes import RankFailedError, RanksStoppedError, RankWatch, children, supervise
 from csd_lab.run_folder import RunFolder
@@ -62,13 +63,12 @@ def test_ranks_wait_for_the_first_beyond_the_timeout_of_their_common_work():
 
 def lingering(folder: Path) -> list[psutil.Process]:
     """The ranks of :func:`light_ranks.linger`, once they are there."""
-    late = time.monotonic() + 300
-    while time.monotonic() < late:
-        pids = [path.read_text() for path in folder.iterdir()]
-        if len(pids) == 2 and all(pids):
-            return [psutil.Process(int(pid)) for pid in pids]
-        time.sleep(0.05)
-    raise TimeoutError("the ranks have not begun")
+
+    def pids() -> list[str]:
+        written = [path.read_text() for path in folder.iterdir()]
+        return written if len(written) == 2 and all(written) else []
+
+    return [psutil.Process(int(pid)) for pid in wait_for(pids)]
 
 
 def supervise_lingering(folder: Path) -> None:

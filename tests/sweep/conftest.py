@@ -1,22 +1,10 @@
 """Sweeps of the program in this process."""
 
-import sys
-from typing import NamedTuple
-
 import pytest
-from hydra.core.global_hydra import GlobalHydra
+from running import Outcome, run_here
 from sweep_runs import LIGHT
 
-from csd_lab import cli
 from csd_lab.sweep import SweepFolder
-
-
-class Outcome(NamedTuple):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture
@@ -26,15 +14,8 @@ def sweep(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*arguments: str, light: tuple[str, ...] = LIGHT) -> Outcome:
-        GlobalHydra.instance().clear()
-        command = ["csd-lab", "-m", "sweep.name=s", "hydra/launcher=basic", *light, *arguments]
-        monkeypatch.setattr(sys, "argv", command)
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        return Outcome(code, *capsys.readouterr())
+        command = ("-m", "sweep.name=s", "hydra/launcher=basic", *light, *arguments)
+        return Outcome(run_here(*command), *capsys.readouterr())
 
     return call
 

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 LIGHT = ("experiment=colours", "data.frames=3", "metrics=pixels", "callbacks.preview=null")
@@ -18,15 +17,3 @@ def start(where: Path, *arguments: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for(condition, seconds: float = 300.0, while_runs: subprocess.Popen | None = None):
-    """The first true value of a condition."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if value := condition():
-            return value
-        if while_runs is not None and while_runs.poll() is not None:
-            raise AssertionError(while_runs.communicate()[0])
-        time.sleep(0.02)
-    raise AssertionError("It did not come true in time.")

@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from sweep_runs import wait_for
+from running import wait_for
 
 from csd_lab.files import PARTIAL
 from csd_lab.sweep import Ending, JobFolder, RunningElsewhereError, State, Status, SweepFolder
@@ -109,7 +109,7 @@ def test_a_killed_holder_leaves_an_interrupted_job(job):
 def test_the_heart_beats_while_the_job_runs(job):
     process = holder(job, beats=0.05)
     first = job.status().heartbeat
-    wait_for(lambda: job.status().heartbeat > first, 30)
+    wait_for(lambda: job.status().heartbeat > first)
     process.communicate("end\n")
     ended = job.status()
     assert ended.started <= first <= ended.ended == ended.heartbeat

@@ -7,7 +7,8 @@ import signal
 import psutil
 import pytest
 import torch
-from sweep_runs import start, wait_for
+from running import wait_for
+from sweep_runs import start
 
 from csd_lab.sweep import State, SweepFolder
 
@@ -77,7 +78,7 @@ def undisturbed(tmp_path_factory):
 
 def test_a_killed_worker_and_a_killed_launcher_change_no_result(tmp_path, undisturbed):
     launcher = start(tmp_path, *JOBS)
-    victim = wait_for(lambda: busy(tmp_path), while_runs=launcher)[0]
+    victim = wait_for(lambda: busy(tmp_path), launcher)[0]
     os.kill(victim, signal.SIGKILL)
     code, out = end(launcher)
     assert code == 1
@@ -87,7 +88,7 @@ def test_a_killed_worker_and_a_killed_launcher_change_no_result(tmp_path, undist
     assert sum(s.state is State.DONE for s in statuses(tmp_path).values()) == 2  # it went on
 
     again = start(tmp_path, *JOBS, "seed=0,1,2,3")
-    wait_for(lambda: busy(tmp_path), while_runs=again)
+    wait_for(lambda: busy(tmp_path), again)
     workers = [s.pid for s in statuses(tmp_path).values() if s.state is State.RUNNING]
     again.kill()
     again.wait()
@@ -106,12 +107,12 @@ def test_two_launches_at_once_share_the_work(tmp_path, undisturbed):
         return {status.launch for status in statuses(tmp_path).values() if status.launch}
 
     first = start(tmp_path, *JOBS)
-    wait_for(lambda: busy(tmp_path), while_runs=first)
+    wait_for(lambda: busy(tmp_path), first)
     held = [psutil.Process(first.pid), *psutil.Process(first.pid).children(recursive=True)]
     for process in held:  # until the second has come, however long that takes
         process.suspend()
     second = start(tmp_path, *JOBS)
-    wait_for(lambda: len(launches()) == 2, while_runs=second)
+    wait_for(lambda: len(launches()) == 2, second)
     for process in held:
         process.resume()
     assert [end(process)[0] for process in (first, second)] == [0, 0]
@@ -122,7 +123,7 @@ def test_two_launches_at_once_share_the_work(tmp_path, undisturbed):
 
 def test_a_stopped_launch_stops_its_jobs_with_a_checkpoint(tmp_path):
     launcher = start(tmp_path, *LONG, "seed=0,1,2")
-    wait_for(lambda: busy(tmp_path, jobs=2), while_runs=launcher)
+    wait_for(lambda: busy(tmp_path, jobs=2), launcher)
     launcher.send_signal(signal.SIGINT)
     code, out = end(launcher)
     assert code == 130, out
@@ -140,15 +141,15 @@ def test_a_stopped_launch_stops_its_jobs_with_a_checkpoint(tmp_path):
 def test_a_launch_takes_over_what_another_leaves(tmp_path):
     """Its exit code is that of the whole sweep, jobs of others included."""
     first = start(tmp_path, *LONG, "seed=0")
-    wait_for(lambda: busy(tmp_path), while_runs=first)
+    wait_for(lambda: busy(tmp_path), first)
     began = sweep_of(tmp_path).latest
     second = start(tmp_path, *LONG, "seed=0")
-    wait_for(lambda: sweep_of(tmp_path).latest != began, while_runs=second)
+    wait_for(lambda: sweep_of(tmp_path).latest != began, second)
     ((job, status),) = sweep_of(tmp_path).jobs()
     os.kill(status.pid, signal.SIGKILL)
     code, out = end(first)
     assert code in (1, 143), out  # 143: it was still there to see the other one stop
-    wait_for(lambda: job.status().attempts == 2 and busy(tmp_path, steps=1), while_runs=second)
+    wait_for(lambda: job.status().attempts == 2 and busy(tmp_path, steps=1), second)
     assert job.status().pid != status.pid
     second.send_signal(signal.SIGTERM)
     assert end(second)[0] == 143

@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from sweep_runs import wait_for
+from running import wait_for
 
 from csd_lab.sweep.slots import Place, Slots, cores, wanted_devices
 from csd_lab.sweep.worker import Worker, last_words

@@ -10,6 +10,7 @@ import time
 import pytest
 import wandb
 import yaml
+from running import wait_for
 from wandb_records import parts
 
 from csd_lab.callbacks import CsvLog, WandbLog, finish_abandoned_wandb
@@ -159,10 +160,8 @@ def test_the_run_of_a_killed_process_is_ended_by_another(environment, folder):
         try:
             log = WandbLog(folder.root)
             log.log_metrics({"loss": 1.0}, step=0)
-            late = time.monotonic() + 300
-            while not any(f.stat().st_size > 2000 for f in folder.root.glob("wandb/*/*.wandb")):
-                assert time.monotonic() < late
-                time.sleep(0.05)  # until it is written
+            written = folder.root.glob
+            wait_for(lambda: any(f.stat().st_size > 2000 for f in written("wandb/*/*.wandb")))
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)  # and never on with the tests of its parent

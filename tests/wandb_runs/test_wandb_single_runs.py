@@ -6,10 +6,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
+from running import wait_for
 from wandb_records import parts
 
 from csd_lab.data import write_image
@@ -56,11 +56,7 @@ def stopped(tmp_path_factory):
         start_new_session=True,
     )
     folder = RunFolder(place / "run")
-    deadline = time.monotonic() + 300
-    while not list(folder.previews.glob("*.png")):
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: list(folder.previews.glob("*.png")), run)
     os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to wandb's own process, too
     _, error = run.communicate(timeout=300)
     assert run.returncode == 130, error
