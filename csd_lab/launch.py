@@ -31,7 +31,6 @@ from csd_lab.files import atomic_path
 from csd_lab.messages import WRONG_INPUT, one_line
 from csd_lab.priors.pipeline_folder import EMBEDDED
 from csd_lab.processes import RankFailedError, RanksStoppedError, ignore_stops, supervise
-from csd_lab.report import Status
 from csd_lab.run_folder import RunFolder
 from csd_lab.settings import (
     all_steps,
@@ -167,9 +166,8 @@ def finish_ranks(config: DictConfig, folder: RunFolder, ending: Ending) -> None:
     facts = describe(config, data)
     progress = read_progress(folder.progress)
     step = progress.step if progress else 0
-    status: Status = "failed" if ending.code == 1 else "interrupted"
-    tell(folder, data.task, (step, all_steps(config)), facts, status, ending.error)
-    if status == "failed":
+    tell(folder, data.task, (step, all_steps(config)), facts, ending)
+    if ending.state is State.FAILED:
         print(f"csd-lab: {ending.error} (details: {folder.log})", file=sys.stderr)
     loggers = [instantiate(part, folder=folder.root) for part in config.logger.values() if part]
     finish_abandoned_wandb(loggers, ending.code)
@@ -299,9 +297,8 @@ def train(run: Run, folder: RunFolder, checkpoint: Path | None, facts: dict[str,
 
 def conclude(run: Run, folder: RunFolder, facts: dict[str, str], ending: Ending) -> Ending:
     """Write the page, tell how the run ended, and return it; no page is a failure too."""
-    status: dict[State, Status] = {State.DONE: "finished", State.INTERRUPTED: "interrupted"}
     try:
-        finish(run, folder, facts, status.get(ending.state, "failed"), ending.error)
+        finish(run, folder, facts, ending)
     except OSError as error:
         log.exception("The page could not be written.")
         ending = ending if ending.code else ending_of(error)
@@ -317,13 +314,11 @@ def stop_signal(trainer: pl.Trainer) -> signal.Signals | None:
     return next((c.received for c in callbacks if isinstance(c, GracefulStop)), None)
 
 
-def finish(
-    run: Run, folder: RunFolder, facts: dict[str, str], status: Status, message: str = ""
-) -> None:
+def finish(run: Run, folder: RunFolder, facts: dict[str, str], ending: Ending) -> None:
     """Write the page and tell where it is and how to go on; of several ranks the first one does."""
     if run.trainer.is_global_zero:
         steps = (run.trainer.global_step, run.trainer.max_steps)
-        tell(folder, run.data.task, steps, facts, status, message)
+        tell(folder, run.data.task, steps, facts, ending)
 
 
 def tell(
@@ -331,20 +326,20 @@ def tell(
     task: EditTask,
     steps: tuple[int, int],
     facts: dict[str, str],
-    status: Status,
-    message: str = "",
+    ending: Ending,
 ) -> None:
     """Write the page and tell where it is and how to go on, after so many steps of so many."""
-    early = status == "finished" and steps[0] < steps[1]  # by trainer.max_time, or a callback
+    early = ending.state is State.DONE and steps[0] < steps[1]  # by trainer.max_time, or a callback
     of = steps[0] if early else steps[1]
-    write_page(folder, status, steps[0], of, task, facts, command_of(folder), message)
+    command = command_of(folder)
+    write_page(folder, ending.state, steps[0], of, task, facts, command, ending.error)
     if metrics := results_after(folder, steps[0]).get("metrics"):
         shown = {name: "undefined" if v is None else f"{v:.4g}" for name, v in metrics.items()}
         Console().print(table_of("metric", shown))
-    if status == "interrupted" or early:
+    if ending.state is State.INTERRUPTED or early:
         print(f"Stopped after step {steps[0]} of {steps[1]}.")
-    if status != "finished" and folder.checkpoint.is_file():
-        when = "Once its cause is gone, go" if status == "failed" else "Go"
+    if ending.state is not State.DONE and folder.checkpoint.is_file():
+        when = "Once its cause is gone, go" if ending.state is State.FAILED else "Go"
         print(f"{when} on with: csd-lab resume={shlex.quote(str(folder.root))}")
     print(f"Report: {folder.report}")
 

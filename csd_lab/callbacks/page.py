@@ -10,8 +10,9 @@ from typing import Any
 
 from csd_lab.callbacks.evaluate import results_after
 from csd_lab.notes import MetricNote
-from csd_lab.report import RunPage, Status, write_run_page
+from csd_lab.report import RunPage, write_run_page
 from csd_lab.run_folder import RunFolder
+from csd_lab.sweep.status import State
 from csd_lab.types import EditTask
 
 PACKAGES = ("csd-lab", "torch", "diffusers", "transformers", "pytorch-lightning", "hydra-core")
@@ -19,7 +20,7 @@ PACKAGES = ("csd-lab", "torch", "diffusers", "transformers", "pytorch-lightning"
 
 def write_page(
     folder: RunFolder,
-    status: Status,
+    state: State,
     step: int,
     steps: int,
     task: EditTask,
@@ -31,7 +32,7 @@ def write_page(
 
     Args:
         folder: of the run.
-        status: how it ended.
+        state: how it ended.
         step: steps done.
         steps: steps wanted.
         task: what was to be edited.
@@ -40,13 +41,13 @@ def write_page(
         message: why it ended, if not because it was finished.
 
     Raises:
-        ValueError: if the status is unknown.
+        ValueError: if it has not ended.
     """
     results = results_after(folder, step)
     page = RunPage(
         title=task.name,
         prompt=task.instruction or task.target_caption,
-        status=status,
+        state=state,
         message=message,
         step=step,
         steps=steps,

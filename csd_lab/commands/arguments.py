@@ -4,13 +4,17 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn, final
 
 from csd_lab.text import tolerate_letters
 
 WRONG = 2
 """The exit code of wrong input."""
+
+COMPARISON = "comparison"
+"""What the files of a comparison are called, but for their endings."""
 
 
 @final
@@ -41,6 +45,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the line and exit with 2."""
         self.exit(WRONG, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """The folders that were given, without files of a comparison that lie beside them.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    folders = [path for path in paths if path.stem != COMPARISON or path.is_dir()]
+    if not folders:
+        raise ValueError(f"folders must be those of runs or of sweeps, got {str(paths[0])!r}.")
+    return folders
 
 
 def exit_code(program: str, run: Callable[[], int | None]) -> int:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from csd_lab.commands.arguments import Parser, exit_code
+from csd_lab.commands.arguments import COMPARISON, Parser, exit_code, run_folders
 from csd_lab.compare import Comparison, load_runs
 from csd_lab.compare.figures import mean_text
 from csd_lab.compare.page import Media, write_comparison_page
@@ -24,7 +24,6 @@ from csd_lab.compare.tables import csv_table, latex, markdown
 from csd_lab.files import atomic_path
 from csd_lab.text import listed
 
-NAME = "comparison"
 COLUMNS = 3
 """Metrics in the terminal's table, if they fit; the files have all."""
 LABEL = 24
@@ -128,9 +127,7 @@ def _compare(options: argparse.Namespace, command: str) -> None:
         ValueError: if a folder, a setting, a metric or a group is not there.
         OSError: if a file cannot be written.
     """
-    folders = [path for path in options.folders if path.stem != NAME or path.is_dir()]
-    if not folders:
-        raise ValueError(f"folders must be those of runs or of sweeps, got {options.folders[0]}.")
+    folders = run_folders(options.folders)
     comparison = Comparison(
         load_runs(folders),
         by=options.by,
@@ -139,11 +136,10 @@ def _compare(options: argparse.Namespace, command: str) -> None:
         metrics=options.metrics,
     )
     out = options.out or _shared(folders)
-    files = {f"{NAME}.csv": csv_table, f"{NAME}.md": markdown, f"{NAME}.tex": latex}
-    for name, table in files.items():
-        with atomic_path(out / name) as path:
+    for ending, table in {".csv": csv_table, ".md": markdown, ".tex": latex}.items():
+        with atomic_path(out / f"{COMPARISON}{ending}") as path:
             path.write_text(table(comparison), encoding="utf-8", errors="replace")
-    page = out / f"{NAME}.html"
+    page = out / f"{COMPARISON}.html"
     media: Media = options.media
     write_comparison_page(page, comparison, _title(folders), command, media, options.metrics)
     _tell(comparison, page)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csd_lab.commands.arguments import Parser, exit_code
+from csd_lab.commands.arguments import Parser, exit_code, run_folders
 from csd_lab.notes import MetricNote
 from csd_lab.text import on_one_line
 
@@ -46,6 +46,8 @@ def run(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
 
     def show() -> int:
+        if options.folders:
+            options.folders = run_folders(options.folders)
         logged = what_is_logged(options)
         if missing_extra():
             raise ValueError("wandb-workspaces is not installed: pip install 'csd-lab[dashboard]'.")

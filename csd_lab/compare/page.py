@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 from markupsafe import Markup
@@ -37,6 +37,13 @@ BUDGET = 24 * 2**20
 """Bytes of clips that are embedded; a kind of clips that does not fit as a whole is linked."""
 SCALARS = ("gradient_norm", "loss")
 MEGABYTE = 2**20
+
+
+class Edit(TypedDict):
+    """A clip or an image of a run, as the page's script takes it."""
+
+    address: str
+    picture: bool
 
 
 class Kind(NamedTuple):
@@ -89,7 +96,7 @@ def write_comparison_page(
     path = Path(path)
     styles = [file.read_text(encoding="utf-8") for file in (BASE_STYLE, HERE / "page.css")]
     script = _script()
-    clips, note = _clips(comparison.readable, path.parent, media)
+    edits, note = _edits(comparison.readable, path.parent, media)
     left_out = [_left_out(comparison, run) for run in comparison.runs if run.state != "done"]
     html = render(
         HERE / "page.html.j2",
@@ -100,16 +107,16 @@ def write_comparison_page(
         command=command,
         has_metrics=bool(comparison.metrics),
         has_curves=bool(comparison.curves.values),
-        has_edits=bool(addresses := _addresses(clips)),
-        has_clips=any(not _is_picture(address) for address in addresses),
+        has_edits=bool(shown_edits := [edit for places in edits for edit in places.values()]),
+        has_clips=not all(edit["picture"] for edit in shown_edits),
         width=comparison.curves.width,
         media_note=note,
         base_style=Markup(styles[0]),
         style=Markup(styles[1]),
         script=Markup(script),
         data=_json(_data(comparison, path.parent, shown)),
-        media=_json(clips),
-        policy=content_policy(styles, [script], _sources(clips)),
+        media=_json(edits),
+        policy=content_policy(styles, [script], _sources(shown_edits)),
     )
     with atomic_path(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
@@ -210,11 +217,11 @@ def _curves(comparison: Comparison) -> dict[str, Any]:
     return {"width": curves.width, "steps": curves.steps.tolist(), "scalars": scalars}
 
 
-def _clips(
+def _edits(
     runs: Sequence[RunRecord], folder: Path, media: Media
-) -> tuple[list[dict[str, str | None]], str]:
-    """Addresses of each run's results by kind, if it is done, and what is to be said of them."""
-    places: list[dict[str, str | None]] = [{} for _ in runs]
+) -> tuple[list[dict[str, Edit]], str]:
+    """What each run that is done shows, by kind, and what is to be said of that."""
+    places: list[dict[str, Edit]] = [{} for _ in runs]
     done = [run.folder if run.state == "done" else None for run in runs]
     notes: list[str] = []
     room = BUDGET
@@ -225,23 +232,16 @@ def _clips(
         embed = media == "embed" or (media == "auto" and total <= room)
         room -= total if embed else 0
         for place, path in zip(places, paths, strict=True):
-            there = path is not None and sizes.get(path)
-            place[kind.name] = _address(path, folder, embed) if path and there else None
+            if path and sizes.get(path):
+                address = data_uri(path) if embed else relative_link(path, folder)
+                place[kind.name] = {"address": address, "picture": path.suffix == ".png"}
         notes.append(_note(kind, total, embed, media))
     return places, " ".join(notes)
 
 
-def _addresses(clips: Sequence[dict[str, str | None]]) -> list[str]:
-    return [address for places in clips for address in places.values() if address]
-
-
-def _is_picture(address: str) -> bool:
-    return address.startswith("data:image/") or address.endswith(".png")
-
-
-def _sources(clips: Sequence[dict[str, str | None]]) -> tuple[str, ...]:
-    """Where the page may take media from: itself, and files beside it only if clips are linked."""
-    linked = any(not address.startswith("data:") for address in _addresses(clips))
+def _sources(edits: Sequence[Edit]) -> tuple[str, ...]:
+    """Where the page may take media from: itself, and files beside it only if some are linked."""
+    linked = not all(edit["address"].startswith("data:") for edit in edits)
     return ("data:", "'self'", "file:") if linked else ("data:",)
 
 
@@ -254,10 +254,6 @@ def _note(kind: Kind, total: int, embed: bool, media: Media) -> str:
         f"The {kind.label} ({size}) are linked, {why}: "
         "they are seen while the run folders stay where they are."
     )
-
-
-def _address(path: Path, folder: Path, embed: bool) -> str:
-    return data_uri(path) if embed else relative_link(path, folder)
 
 
 def _link(path: Path, folder: Path) -> str | None:

@@ -147,9 +147,15 @@ class DatasetUpdate(SceneModule):
         self.renew_optimizer()
 
     def _seen(self, ids: Tensor) -> Tensor:
-        """Latents of what the scene shows of views, or of the capture: see the module."""
-        untouched = torch.equal(self.edited, self.original)
-        if untouched and not isinstance(self.distiller, Sampler):
+        """Latents of what the scene shows of views, or of the capture: see the module.
+
+        Samplers that begin with noise take no notice of them.
+        """
+        if isinstance(self.distiller, Sampler):
+            shown = "views" in self.distiller.needs
+        else:
+            shown = not torch.equal(self.edited, self.original)
+        if not shown:
             return self.source_latents[ids]
         return self.prior.encode(self.scene.views(self.cameras, ids))
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -12,10 +12,11 @@ from csd_lab.html import content_policy, data_uri, relative_link, render
 from csd_lab.notes import MetricNote
 from csd_lab.report.pictures import show
 from csd_lab.report.text import without_terminal_codes
-
-Status = Literal["finished", "interrupted", "failed"]
+from csd_lab.sweep.status import State
 
 HERE = Path(__file__).parent
+ENDED = (State.DONE, State.INTERRUPTED, State.FAILED)
+"""What a run with a page can be."""
 LOG_LINES = 200
 MAX_EMBEDDED = 64 * 2**20
 
@@ -26,7 +27,7 @@ class RunPage(NamedTuple):
     Attributes:
         title: short name of what was edited.
         prompt: what the user asked for.
-        status: how the run ended.
+        state: how the run ended: done, interrupted or failed.
         step: steps done.
         steps: steps wanted.
         message: why it ended, if not because it was finished.
@@ -50,7 +51,7 @@ class RunPage(NamedTuple):
 
     title: str
     prompt: str
-    status: Status
+    state: State
     step: int
     steps: int
     message: str = ""
@@ -117,13 +118,11 @@ def write_run_page(path: Path | str, page: RunPage) -> None:
         page: its content.
 
     Raises:
-        ValueError: if the status is unknown.
+        ValueError: if the run has not ended.
         OSError: if the file cannot be written.
     """
-    if page.status not in get_args(Status):
-        raise ValueError(
-            f"status must be one of {', '.join(get_args(Status))}, got {page.status!r}."
-        )
+    if page.state not in ENDED:
+        raise ValueError(f"state must be one of {', '.join(ENDED)}, got {page.state}.")
     path = Path(path)
     compared = [show(label, Path(file), path.parent) for label, file in page.compared.items()]
     viewed = len(compared) >= 2 and not any(picture.missing for picture in compared)
@@ -157,10 +156,9 @@ def write_run_page(path: Path | str, page: RunPage) -> None:
 
 
 def _headline(page: RunPage) -> str:
-    if page.status == "finished":
+    if page.state is State.DONE:
         return f"Finished after {page.steps} steps"
-    word = "Interrupted" if page.status == "interrupted" else "Failed"
-    return f"{word} after {page.step} of {page.steps} steps"
+    return f"{page.state.capitalize()} after {page.step} of {page.steps} steps"
 
 
 def _metric(name: str, value: float, notes: Mapping[str, MetricNote]) -> dict[str, str]:

@@ -93,6 +93,7 @@ def test_what_it_wrote_among_sweeps_is_none_of_them(maker, tmp_path, monkeypatch
         (["{sweep}", "--out", "{file}"], "File exists: "),
         (["{sweep}", "--link", "--embed"], "not allowed with argument"),
         ([], "folders; see csd-lab-compare --help"),
+        (["comparison.csv"], "folders must be those of runs or of sweeps, got 'comparison.csv'"),
     ],
 )
 def test_wrong_input_is_told_in_one_line(sweep, tmp_path, capsys, arguments, message):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from csd_lab.report import RunPage, write_run_page
 from csd_lab.report.pictures import MOST_PIXELS, show
+from csd_lab.sweep.status import State
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on this machine")
 
@@ -38,7 +39,7 @@ def page_of(folder: Path, **pictures: Image.Image) -> Path:
         image.save(folder / f"{name}.png")
         compared[name.replace("_", " ")] = folder / f"{name}.png"
     path = folder / "report.html"
-    write_run_page(path, RunPage("river", "make it night", "finished", 9, 9, compared=compared))
+    write_run_page(path, RunPage("river", "make it night", State.DONE, 9, 9, compared=compared))
     return path
 
 
@@ -325,7 +326,7 @@ def test_what_shines_through_shows_checks(tab: browser.Tab, tmp_path: Path) -> N
 
 def test_pictures_that_are_not_there_are_told(tab: browser.Tab, tmp_path: Path) -> None:
     compared = {"source": tmp_path / "source.png", "edited": tmp_path / "edited.png"}
-    page = RunPage("river", "make it night", "failed", 3, 9, compared=compared)
+    page = RunPage("river", "make it night", State.FAILED, 3, 9, compared=compared)
     write_run_page(tmp_path / "report.html", page)
     tab.complaints.clear()
     tab.open(tmp_path / "report.html")

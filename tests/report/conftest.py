@@ -10,6 +10,7 @@ from small_pages import clip
 from csd_lab.data import write_video
 from csd_lab.notes import MetricNote
 from csd_lab.report import RunPage
+from csd_lab.sweep.status import State
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,7 @@ def page(run_folder: Path) -> RunPage:
     return RunPage(
         title="a clip",
         prompt="make it night",
-        status="finished",
+        state=State.DONE,
         step=100,
         steps=100,
         facts={"method": "csd_edit", "frames": "12 of 60 x 40"},

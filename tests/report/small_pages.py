@@ -8,6 +8,7 @@ from torch import Tensor
 
 from csd_lab.notes import MetricNote
 from csd_lab.report import RunPage
+from csd_lab.sweep.status import State
 
 HOSTILE = (
     "<script>window.pwned = 1</script><img src=x onerror='window.pwned = 1'>\"'`&amp;</pre></style>"
@@ -45,5 +46,5 @@ def hostile_page(page: RunPage, text: str) -> RunPage:
         resume=text,
         environment={text: text},
         log=text,
-        status="failed",
+        state=State.FAILED,
     )

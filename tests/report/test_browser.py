@@ -11,6 +11,7 @@ from small_pages import HOSTILE, hostile_page
 
 from csd_lab.data import write_video
 from csd_lab.report import RunPage, write_run_page
+from csd_lab.sweep.status import State
 
 pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on this machine")
 
@@ -120,7 +121,7 @@ def test_colours_of_a_clip_are_those_of_its_frames(tab: browser.Tab, tmp_path: P
         frames = torch.tensor(colour).div(255)[:, None, None].expand(4, 3, 64, 64)
         write_video(tmp_path / f"{index}.mp4", frames, 8)
         videos = {"clip": tmp_path / f"{index}.mp4"}
-        write_run_page(tmp_path / "report.html", RunPage("x", "x", "finished", 1, 1, videos=videos))
+        write_run_page(tmp_path / "report.html", RunPage("x", "x", State.DONE, 1, 1, videos=videos))
         tab.open(tmp_path / "report.html")
         tab.wait_for(READY)
         tab.wait_for(f"{TIMES}.every(t => t > 0)")

@@ -14,6 +14,7 @@ from csd_lab.html import fit_to_show, relative_link
 from csd_lab.report import RunPage, write_run_page
 from csd_lab.report.page import MAX_EMBEDDED
 from csd_lab.report.text import without_terminal_codes
+from csd_lab.sweep.status import State
 
 
 class Reader(HTMLParser):
@@ -79,15 +80,17 @@ def test_metrics_tell_which_way_is_better(tmp_path: Path, page: RunPage) -> None
 
 
 @pytest.mark.parametrize(
-    ("status", "headline", "resumable"),
+    ("state", "headline", "resumable"),
     [
-        ("finished", "Finished after 100 steps", False),
-        ("interrupted", "Interrupted after 40 of 100 steps", True),
-        ("failed", "Failed after 40 of 100 steps", True),
+        (State.DONE, "Finished after 100 steps", False),
+        (State.INTERRUPTED, "Interrupted after 40 of 100 steps", True),
+        (State.FAILED, "Failed after 40 of 100 steps", True),
     ],
 )
-def test_status(tmp_path: Path, page: RunPage, status: str, headline: str, resumable: bool) -> None:
-    page = page._replace(status=status, step=40, message="Why it ended.")
+def test_how_it_ended(
+    tmp_path: Path, page: RunPage, state: State, headline: str, resumable: bool
+) -> None:
+    page = page._replace(state=state, step=40, message="Why it ended.")
     write_run_page(tmp_path / "report.html", page)
     text = (tmp_path / "report.html").read_text()
     assert headline in text
@@ -102,7 +105,7 @@ def test_the_end_of_the_log_is_shown(tmp_path: Path, page: RunPage) -> None:
 
 
 def test_an_early_failure_has_a_page_too(tmp_path: Path) -> None:
-    page = RunPage("clip", "", "failed", 0, 10, videos={"edited": tmp_path / "edited.mp4"})
+    page = RunPage("clip", "", State.FAILED, 0, 10, videos={"edited": tmp_path / "edited.mp4"})
     write_run_page(tmp_path / "report.html", page)
     text = (tmp_path / "report.html").read_text()
     assert "edited.mp4 was not written" in text
@@ -141,9 +144,9 @@ def test_videos_along_a_path_have_controls_of_their_own(tmp_path: Path, page: Ru
     assert reader.attributes.count(("class", "player")) == 2
 
 
-def test_unknown_status(tmp_path: Path, page: RunPage) -> None:
-    with pytest.raises(ValueError, match="one of finished, interrupted, failed, got 'done'"):
-        write_run_page(tmp_path / "report.html", page._replace(status="done"))
+def test_a_run_that_has_not_ended_has_no_page(tmp_path: Path, page: RunPage) -> None:
+    with pytest.raises(ValueError, match="one of done, interrupted, failed, got running"):
+        write_run_page(tmp_path / "report.html", page._replace(state=State.RUNNING))
     assert list(tmp_path.iterdir()) == []
 
 

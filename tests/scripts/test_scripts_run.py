@@ -31,7 +31,7 @@ SMALLEST: dict[str, tuple[str, ...]] = {
         *("--parts", "autoencoder", "one_to_one", "one_to_many"),
     ),
     "show_world": ("pictures",),
-    "tune_methods": ("trainer.max_steps=1", *ONE_EDIT, "ip2p"),
+    "tune_methods": ("--file", "cells.jsonl", "trainer.max_steps=1", *ONE_EDIT, "ip2p"),
 }
 RUN_ELSEWHERE = {
     "kill_sweep": "tests/sweep/test_kills.py",

@@ -98,12 +98,14 @@ def test_it_says_what_keeps_it_offline_and_what_is_uploaded_already(
     folder = sweep / "outputs/sweeps/three"
     monkeypatch.setenv("WANDB_MODE", "offline")
     file = ["--file", str(tmp_path / "views.json")]
+    beside = tmp_path / "comparison.csv"  # as csd-lab-compare leaves it, and a glob finds it
+    beside.touch()
     parts = sorted(folder.rglob("wandb/offline-run-*"))
     marks = [part / "run.wandb.synced" for part in parts[1:]]
     try:
         for mark in marks:
             mark.touch()
-        assert dashboard.run([str(folder), *file]) == 0
+        assert dashboard.run([str(beside), str(folder), *file]) == 0
     finally:
         for mark in marks:
             mark.unlink()
@@ -111,7 +113,7 @@ def test_it_says_what_keeps_it_offline_and_what_is_uploaded_already(
     unset, sync, again = line.partition("; later: ")[2].split(" && ")
     assert unset == "unset WANDB_MODE"
     assert shlex.split(sync) == ["wandb", "sync", str(parts[0].parent)]
-    assert shlex.split(again) == ["csd-lab-dashboard", str(folder), *file]
+    assert shlex.split(again) == ["csd-lab-dashboard", str(beside), str(folder), *file]
 
 
 def test_curves_that_are_taken_for_granted_are_logged(jobs):

@@ -397,8 +397,6 @@ const renderCurves = (fresh = true) => {
 let media = null;
 const player = makePlayer({ play: byId("play"), place: byId("place"), time: byId("time"), speed: byId("speed") });
 
-const isPicture = (address) => address.startsWith("data:image/") || address.endsWith(".png");
-
 const pictureOf = (address, name) => {
   const picture = el("img", { alt: name, data: { run: name } });
   picture.addEventListener("load", () => picture.classList.toggle("pixels", picture.naturalWidth <= 256));
@@ -407,12 +405,12 @@ const pictureOf = (address, name) => {
 };
 
 const clipCell = (run, captions) => {
-  const address = media[run][chosen.clip];
+  const { address, picture } = media[run][chosen.clip] ?? {};
   const { name, state, reason, report } = data.runs[run];
   const caption = captions.length ? captions.join(", ") : null;
   const shown = state !== "done" || !address
     ? el("p", { class: "absent" }, state === "done" ? "no edit was written" : `${state}: ${reason}`)
-    : isPicture(address) ? pictureOf(address, name) : el("video", { playsinline: true, preload: "auto", "aria-label": name, data: { run: name } });
+    : picture ? pictureOf(address, name) : el("video", { playsinline: true, preload: "auto", "aria-label": name, data: { run: name } });
   if (shown.tagName === "VIDEO") player.attach(shown, address);
   const link = report ? el("a", { href: report, title: name }, caption ?? "report") : caption;
   return el("figure", {}, shown, el("figcaption", { dir: "auto" }, link));
