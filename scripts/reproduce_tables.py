@@ -16,6 +16,7 @@ edits they are.
 import argparse
 from pathlib import Path
 
+from comparison import tuning
 from comparison.bench import REFERENCES, be_quiet
 from comparison.cells import Plan
 from comparison.command import KEEP, check_methods, do_missing
@@ -69,8 +70,8 @@ def video() -> Published:
         "Prompt, FateZero and Pix2Video read captions on the text-to-image prior, and hardly edit "
         "here: clips that stay as they are agree, too, so look at fidelity first (with less of the "
         "source's attention they edit more, and come out farther from the answer). Each method has "
-        "the best of four scales of text guidance, tried on three other clips "
-        "(`scripts/tune_methods.py`); those of CSD-Edit and Instruct-Pix2Pix had been chosen in "
+        "the best of four scales of text guidance, [tried on three other clips]"
+        "(#how-methods-were-tuned); those of CSD-Edit and Instruct-Pix2Pix had been chosen in "
         "earlier, larger searches, and came out within 0.2 dB of the best. VSD trains a network on "
         "the way, for which these steps are few.",
         clips(8, overrides_of(methods)),
@@ -293,6 +294,7 @@ def write(tables: dict[str, Published]) -> None:
             continue
         parts.append(section(published, cells_of(name), plan))
         draw(published, cells_of(name), plan, DOCS / "results" / f"{name}.png")
+    parts.append(tuning.section(cells_of("tuning")))
     (DOCS / "results.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 

@@ -153,8 +153,8 @@ def read_capture(
         )
     if every and not any(frame.held_out for frame in frames):
         frames = [frame._replace(held_out=i % every == 0) for i, frame in enumerate(frames)]
-    _check_followed(path, frames)
     size = _common_size(frames)
+    _check_followed(path, frames)
     own = side_length(size, side)
     fit = Fit(size, 1, min(resolution or own, own), side)
     return Capture(

@@ -5,6 +5,7 @@ one with many for each. The best has the highest mean of both kinds' PSNR. Metho
 source's attention are also tried with half of it and with none.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,17 +44,17 @@ def tuned(methods: Iterable[str] = tuple(VIDEO_METHODS)) -> Overrides:
     }
 
 
-def variant(name: str, scale: float) -> str:
-    """The name of what is tried, at a scale."""
-    return f"{name} {scale:g}"
+def variants_of(name: str) -> dict[str, float]:
+    """The names of what is tried at each scale, with that scale."""
+    return {f"{name} {scale:g}": scale for scale in SCALES}
 
 
 def subject_of(tried: Overrides) -> Subject:
     """Clips, and each of these at each scale."""
     variants = {
-        variant(name, scale): (*overrides, f"guidance.text={scale}")
+        variant: (*overrides, f"guidance.text={scale}")
         for name, overrides in tried.items()
-        for scale in SCALES
+        for variant, scale in variants_of(name).items()
     }
     return clips(8, variants)
 
@@ -66,8 +67,8 @@ def plan_of(subject: Subject) -> Plan:
 def quality(rows: Rows, name: str) -> list[float]:
     """The quality of what was tried at each scale, in dB; NaN where there are no cells."""
     return [
-        sum(mean(rows, variant(name, scale), metric).mean for metric in QUALITY) / len(QUALITY)
-        for scale in SCALES
+        sum(mean(rows, variant, metric).mean for metric in QUALITY) / len(QUALITY)
+        for variant in variants_of(name)
     ]
 
 
@@ -75,10 +76,14 @@ def section(path: Path) -> str:
     """The search in Markdown: the best scale in bold, that of the tables in brackets.
 
     Args:
-        path: of the file with its cells.
+        path: of the file with its cells; what lacks some has no row.
     """
     tried = tuned()
-    rows = rows_of(path, plan_of(subject_of(tried)))
+    plan = plan_of(subject_of(tried))
+    rows = rows_of(path, plan)
+    wanted = Counter(cell.method for cell, _ in plan.cells())
+    there = Counter(row["method"] for row in rows)
+    whole = [n for n in tried if all(there[v] == wanted[v] for v in variants_of(n))]
     lines = [
         "## How methods were tuned",
         "",
@@ -89,7 +94,8 @@ def section(path: Path) -> str:
         f"| method | {' | '.join(f's_T = {scale:g}' for scale in SCALES)} |",
         f"| --- |{' --- |' * len(SCALES)}",
     ]
-    for name, overrides in tried.items():
+    for name in whole:
+        overrides = tried[name]
         used = None if overrides[-2:] in SHARES.values() else compose(*overrides).guidance.text
         found = quality(rows, name)
         cells = []

@@ -9,6 +9,10 @@ from csd_lab.processes import supervise
 TOLERANCE = 1e-5
 """Of the largest latent, or of 1 if that is smaller."""
 
+THROUGH_NETWORKS = 1e-4
+"""Where gradients come back through decoder and LPIPS, which round each size of batch otherwise: one
+process with prior.max_batch=1 is as far from itself."""
+
 
 @pytest.fixture(scope="module")
 def texts():
@@ -57,7 +61,8 @@ def test_latents_are_those_of_one_process(name, one, several):
     expected, found = one.outcomes[name], several[1].outcomes[name]
     assert difference(expected.latents, expected.start) > 0.01  # there is something to compare
     assert difference(found.start, expected.start) == 0
-    assert difference(found.latents, expected.latents) < TOLERANCE
+    limit = THROUGH_NETWORKS if "perceptual" in name else TOLERANCE
+    assert difference(found.latents, expected.latents) < limit
 
 
 def test_what_is_learnt_is_that_of_one_process(one, several):
