@@ -10,8 +10,8 @@ TOLERANCE = 1e-5
 """Of the largest latent, or of 1 if that is smaller."""
 
 THROUGH_NETWORKS = 1e-4
-"""Where gradients come back through decoder and LPIPS, which round each size of batch otherwise: one
-process with prior.max_batch=1 is as far from itself."""
+"""Where gradients come back through decoder and LPIPS, which round batches of each size otherwise:
+one process with prior.max_batch=1 is as far from itself."""
 
 
 @pytest.fixture(scope="module")
