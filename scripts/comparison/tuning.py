@@ -103,6 +103,8 @@ def section(path: Path) -> str:
             text = f"**{figure:.1f}**" if figure == max(found) else f"{figure:.1f}"
             cells.append(f"({text})" if scale == used else text)
         lines.append(f"| {label(name)} | {' | '.join(cells)} |")
+    if missing := [label(name) for name in tried if name not in whole]:
+        lines += ["", f"Not all cells are kept of: {'; '.join(missing)}."]
     return "\n".join(lines)
 
 
