@@ -22,9 +22,8 @@ def test_the_best_scale_is_marked_and_that_of_the_tables(tmp_path):
     settings = dict.fromkeys(plan.methods, "0123456789ab")
     fill(tmp_path / "cells.jsonl", plan, settings, lambda: figures)
     text = section(tmp_path / "cells.jsonl")
-    rows = {
-        row[0]: row[1:] for row in re.findall(r"^\| ([^-].*?) \|" + r" (\S+) \|" * 4, text, re.M)
-    }
+    found = re.findall(r"^\| ([^-].*?) \|" + r" (\S+) \|" * 4, text, re.MULTILINE)
+    rows = {name: figures for name, *figures in found}
     assert rows == {
         label("csd_edit_best"): ["**23.0**", "(22.0)", "20.0", "17.5"],
         label("pds"): ["**23.0**", "22.0", "(20.0)", "17.5"],
