@@ -222,11 +222,10 @@ def _edits(
 ) -> tuple[list[dict[str, Edit]], str]:
     """What each run that is done shows, by kind, and what is to be said of that."""
     places: list[dict[str, Edit]] = [{} for _ in runs]
-    done = [run.folder if run.state == "done" else None for run in runs]
     notes: list[str] = []
     room = BUDGET
     for kind in KINDS:
-        paths = [folder and kind.path(folder) for folder in done]
+        paths = [kind.path(run.folder) if run.state == "done" else None for run in runs]
         sizes = {path: path.stat().st_size for path in paths if path and path.is_file()}
         total = sum(sizes.values())
         embed = media == "embed" or (media == "auto" and total <= room)

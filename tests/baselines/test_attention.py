@@ -9,6 +9,7 @@ from inverted import tiny
 from torch import nn
 
 from csd_lab.baselines.attention import (
+    KeyHook,
     MapHook,
     Place,
     SharedKeys,
@@ -185,7 +186,28 @@ def test_sections_outside_those_given_attend_to_themselves(prior):
     assert (decoder - everywhere).abs().max() > 1e-3
 
 
-def test_shared_tokens_are_the_normalised_inputs_of_their_rows():
+class Heard(KeyHook):
+    """Keeps the tokens that it is given, and changes nothing."""
+
+    def __init__(self):
+        self.inputs = {}
+
+    def tokens(self, place, rows, inputs):
+        self.inputs |= {(place, row): each for row, each in zip(rows, inputs, strict=True)}
+
+
+def test_tokens_are_the_normalised_inputs_of_the_block(prior):
+    seen = {}
+    place, attention = next((p, a) for p, a in attentions(prior.unet).items() if not p.cross)
+    own = attention.register_forward_pre_hook(lambda module, inputs: seen.update(h=inputs[0]))
+    hook = Heard()
+    noise_of(prior, keys=hook)
+    own.remove()
+    for row in range(5):
+        assert torch.equal(hook.inputs[place, row], seen["h"][row])
+
+
+def test_shared_tokens_are_those_of_the_sources_side_by_side():
     place, inputs = Place("up", 0, False, 1), torch.randn(4, 6, 8)
     hook = SharedKeys("abcd", ["aa", "aa", "ab", "ac"])
     found = torch.cat([hook.tokens(place, rows, inputs[rows.start : rows.stop])

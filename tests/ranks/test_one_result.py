@@ -9,10 +9,6 @@ from csd_lab.processes import supervise
 TOLERANCE = 1e-5
 """Of the largest latent, or of 1 if that is smaller."""
 
-THROUGH_NETWORKS = 1e-4
-"""Where gradients come back through decoder and LPIPS, which round batches of each size otherwise:
-one process with prior.max_batch=1 is as far from itself."""
-
 
 @pytest.fixture(scope="module")
 def texts():
@@ -61,8 +57,7 @@ def test_latents_are_those_of_one_process(name, one, several):
     expected, found = one.outcomes[name], several[1].outcomes[name]
     assert difference(expected.latents, expected.start) > 0.01  # there is something to compare
     assert difference(found.start, expected.start) == 0
-    limit = THROUGH_NETWORKS if "perceptual" in name else TOLERANCE
-    assert difference(found.latents, expected.latents) < limit
+    assert difference(found.latents, expected.latents) < TOLERANCE
 
 
 def test_what_is_learnt_is_that_of_one_process(one, several):

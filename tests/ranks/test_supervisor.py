@@ -82,7 +82,7 @@ def test_no_rank_outlives_its_supervisor(tmp_path):
     supervisor.start()
     ranks = lingering(tmp_path)
     supervisor.kill()
-    _, alive = psutil.wait_procs(ranks, timeout=120)
+    _, alive = psutil.wait_procs(ranks, timeout=10)
     assert alive == []
     supervisor.join()
 
