@@ -1,9 +1,10 @@
 """Text for people, on one line."""
 
+import difflib
 import io
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 NAMED = 3
 """So many things of a kind are named in a line; more are counted."""
@@ -26,6 +27,14 @@ def said_by(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return on_one_line(error) or type(error).__name__
+
+
+def hint(name: str, there: Iterable[str]) -> str:
+    """What a name may have been meant as, for the end of a message; "" if nothing is like it."""
+    known = list(there)
+    longer = sorted(full for full in known if name and name in full)
+    near = [*longer, *difflib.get_close_matches(name, known, n=1)]
+    return f"; did you mean {near[0]!r}" if near else ""
 
 
 def listed(names: Sequence[str], most: int = NAMED) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from csd_lab.commands.arguments import Parser, exit_code, run_folders
 from csd_lab.notes import MetricNote
+from csd_lab.sweep.report import OFFLINE, not_uploaded
 from csd_lab.text import on_one_line
 
 if TYPE_CHECKING:
@@ -178,14 +179,8 @@ def save(workspace: Any, report: Any) -> int:
 
 def uploads(folders: Sequence[Path]) -> list[str]:
     """The command that uploads the offline runs in some folders; none if there are none."""
-    places = sorted(
-        {
-            part.parent
-            for folder in folders
-            for part in folder.rglob("wandb/offline-run-*")
-            if not any(part.glob("*.synced"))
-        }
-    )
+    parts = (part for folder in folders for part in folder.rglob(OFFLINE))
+    places = sorted({part.parent for part in not_uploaded(parts)})
     if not places:
         return []
     if len(places) > 1 and {place.parent.parent for place in places} == set(folders):

@@ -1,7 +1,6 @@
 """`csd-lab-sweep`: look at a sweep, have failed jobs tried again, delete what is of no use."""
 
 import argparse
-import difflib
 import json
 import shlex
 import sys
@@ -17,6 +16,7 @@ from csd_lab.sweep.job import JobFolder
 from csd_lab.sweep.launches import Launch, go_on
 from csd_lab.sweep.status import State, Status
 from csd_lab.sweep.table import Row, differing, figures_of, row_of, table_of
+from csd_lab.text import hint
 
 HELP = "Look at a sweep, have failed jobs tried again, delete what is of no use."
 
@@ -102,9 +102,9 @@ def check_figure(name: str | None, rows: Sequence[Row]) -> None:
     """
     known = dict.fromkeys(figure for row in rows for figure in figures_of(row))
     if name is not None and known and name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        meant = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"--metric must be one of {', '.join(known)}, got {name!r}{meant}")
+        raise ValueError(
+            f"--metric must be one of {', '.join(known)}, got {name!r}{hint(name, known)}."
+        )
 
 
 def as_json(folder: SweepFolder, jobs: Sequence[tuple[JobFolder, Status]]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Runs in groups, and what can be said of the groups."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,6 +16,7 @@ from csd_lab.compare.statistics import (
     student_estimate,
 )
 from csd_lab.notes import MetricNote
+from csd_lab.text import hint
 
 SCENE = ("data.clip_seed", "data.scene_seed", "data.path")
 """Settings that say which scene a run is about: the procedural world's, or a file."""
@@ -207,7 +207,7 @@ class Comparison:
         there = {name for run in self.readable for name in run.config}
         for name in names:
             if name not in there and not some:
-                raise ValueError(f"{what}: no run has a setting {name!r}{_hint(name, there)}.")
+                raise ValueError(f"{what}: no run has a setting {name!r}{hint(name, there)}.")
         return tuple(name for name in dict.fromkeys(names) if name in there)
 
     def _default_by(self) -> tuple[str, ...]:
@@ -247,7 +247,7 @@ class Comparison:
         notes = {n: note for place in self.done for n, note in self.readable[place].notes.items()}
         for name in names or ():
             if name not in there:
-                raise ValueError(f"metrics: no finished run has {name!r}{_hint(name, there)}.")
+                raise ValueError(f"metrics: no finished run has {name!r}{hint(name, there)}.")
         return {
             name: notes.get(name, MetricNote()) for name in names or key_metrics_first(list(there))
         }
@@ -298,9 +298,3 @@ def key_metrics_first(metrics: Sequence[str]) -> list[str]:
 def _usual_order(part: str) -> tuple[int, str]:
     usual = ("method", "kernel", "guidance", "prior")
     return (usual.index(part) if part in usual else len(usual)), part
-
-
-def _hint(name: str, there: Sequence[str] | dict[str, None] | set[str]) -> str:
-    longer = sorted(full for full in there if name and name in full)
-    near = [*longer, *difflib.get_close_matches(name, list(there), n=1)]
-    return f"; did you mean {near[0]!r}" if near else ""

@@ -1,7 +1,8 @@
 """What is told when a launch of a sweep has ended."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -9,6 +10,9 @@ from rich.text import Text
 from csd_lab.sweep.folder import SweepFolder
 from csd_lab.sweep.status import State
 from csd_lab.sweep.table import Row, table_of
+
+OFFLINE = "wandb/offline-run-*"
+"""Where wandb keeps, in a run's folder, what it logs offline."""
 
 
 def report(
@@ -47,8 +51,12 @@ def report(
         console.print(f"{len(unfinished)} of {len(rows)} jobs are not done.", highlight=False)
         console.print(Text(f"Go on with: {command}"), soft_wrap=True)
     console.print(Text(f"Sweep: {folder.root}"), soft_wrap=True)
-    offline = folder.root.glob("*/wandb/offline-run-*")
-    if not all(any(part.glob("*.synced")) for part in offline):
+    if not_uploaded(folder.root.glob(f"*/{OFFLINE}")):
         place = f"{shlex.quote(str(folder.root))}/*/wandb"
         console.print(Text(f"wandb was offline; upload with: wandb sync {place}"), soft_wrap=True)
     return not unfinished
+
+
+def not_uploaded(parts: Iterable[Path]) -> list[Path]:
+    """Those of wandb's offline parts that it has not sent since; it leaves a mark in the others."""
+    return [part for part in parts if not any(part.glob("*.synced"))]
