@@ -42,7 +42,7 @@ def test_a_run_leaves_everything(csd_lab, tmp_path):
     results = json.loads(folder.results.read_text())
     assert results["steps"] == 23
     assert "psnr_answer" in results["metrics"] or "psnr_target" in results["metrics"]
-    assert "finished" in folder.report.read_text()
+    assert "Finished after 23 steps" in folder.report.read_text()
     assert "report.html" in outcome.out
 
 
